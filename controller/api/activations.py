@@ -1,0 +1,96 @@
+"""Activations: list, get, result, logs, and why it ran where it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from controller.api import params
+from controller.api.errors import bad_parameter, not_found
+from controller.api.http import Call, answer, dump
+from controller.api.records import item_json, record_json, response_json
+from fallow.core.model import ActivationId
+from fallow.core.why import Story
+from fallow.infra.records import Record
+from fallow.infra.store import Store
+
+StoryOf = Callable[[ActivationId], Story | None]
+
+
+class Activations:
+    """The routes of the collection."""
+
+    def __init__(self, store: Store, story_of: StoryOf) -> None:
+        self._store = store
+        self._story_of = story_of
+
+    async def list(self, request: Call) -> web.Response:
+        page = params.page(request.query, "activations")
+        docs = params.flag(request.query, "docs", False)
+        name = params.name_filter(request.query)
+        since = params.moment_unix_ms(request.query, "since")
+        upto = params.moment_unix_ms(request.query, "upto")
+        if page.count:
+            if docs:
+                raise bad_parameter("docs", "The parameter 'docs' is not permitted with 'count'.")
+            count = await self._store.count_records(request.namespace, name=name, since=since, upto=upto)
+            return answer(200, dump({"activations": max(0, count - page.skip)}), request.transaction_id)
+        records = await self._store.list_records(
+            request.namespace, name=name, since=since, upto=upto, skip=page.skip, limit=page.limit, docs=docs
+        )
+        show = record_json if docs else item_json
+        body = b"[" + b",".join([show(record) for record in records]) + b"]"
+        return answer(200, body, request.transaction_id)
+
+    async def get(self, request: Call, activation_id: str) -> web.Response:
+        record = await self._record(request, activation_id)
+        return answer(200, record_json(record), request.transaction_id)
+
+    async def result(self, request: Call, activation_id: str) -> web.Response:
+        record = await self._record(request, activation_id)
+        return answer(200, response_json(record), request.transaction_id)
+
+    async def logs(self, request: Call, activation_id: str) -> web.Response:
+        record = await self._record(request, activation_id)
+        return answer(200, dump({"logs": record.logs}), request.transaction_id)
+
+    async def why(self, request: Call, activation_id: str) -> web.Response:
+        """The story, of the caller's own namespace only; the controller that placed the call keeps it for a while."""
+        story = self._story_of(ActivationId(params.check_activation_id(activation_id)))
+        if story is None or story.action.partition("/")[0] != request.namespace:
+            raise not_found()
+        return answer(200, dump(story_json(story)), request.transaction_id)
+
+    async def _record(self, request: Call, activation_id: str) -> Record:
+        record = await self._store.get_record(request.namespace, params.check_activation_id(activation_id))
+        if record is None:
+            raise not_found()
+        return record
+
+
+def story_json(story: Story) -> dict[str, Any]:
+    """A story as the routes show it; times in seconds since the call arrived at its controller."""
+    return {
+        "activationId": story.activation_id,
+        "action": story.action,
+        "durable": story.durable,
+        "attempts": story.attempts,
+        "ended": story.ended,
+        "left_out": story.left_out,
+        "steps": [
+            {
+                "after_s": round(step.after_s, 6),
+                "what": step.what.value,
+                "attempt": step.attempt,
+                "vm": step.vm_id,
+                "note": step.note,
+                "considered": [
+                    {"vm": c.vm_id, "kind": c.kind.value, "score": c.score, "fits": c.fits, "note": c.note}
+                    for c in step.considered
+                ],
+            }
+            for step in story.steps
+        ],
+    }

@@ -1,0 +1,128 @@
+"""What every route needs of HTTP: the request as the routes see it, bounded bodies, strict JSON, answers with CORS."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+from controller.api.errors import NOT_JSON, ApiError, malformed, too_large
+from controller.api.params import Query
+from fallow.infra.records import Identity
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": "Authorization, Origin, X-Requested-With, Content-Type, Accept, User-Agent",
+    "Access-Control-Allow-Methods": "GET, DELETE, POST, PUT, HEAD",
+}
+JSON_TYPE = "application/json"
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One authenticated request: what the router found out before it asked a route."""
+
+    request: web.BaseRequest
+    method: str
+    query: Query
+    identity: Identity
+    auth_header: str
+    transaction_id: str
+
+    @property
+    def namespace(self) -> str:
+        return self.identity.namespace
+
+
+def transaction_id(request: web.BaseRequest) -> str:
+    """The client's X-Request-ID, else 32 characters of our own. Ids with `sid_` in front are the system's own."""
+    given = request.headers.get("X-Request-ID")
+    if given and len(given) <= 256 and given.isascii() and given.isprintable() and not given.startswith("sid_"):
+        return given
+    return os.urandom(16).hex()
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def answer(status: int, body: bytes, transaction: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer with the headers every answer has."""
+    all_headers = {**CORS, "X-Request-ID": transaction, "Content-Type": JSON_TYPE}
+    if headers:
+        all_headers.update(headers)
+    return web.Response(status=status, body=body, headers=all_headers)
+
+
+def refusal(error: ApiError, transaction: str) -> web.Response:
+    body = dump({"error": error.text, "code": transaction})
+    return answer(error.status, body, transaction, error.headers)
+
+
+async def read_body(request: web.BaseRequest, bound: int, what: str = "Request") -> bytes:
+    """The body, at most `bound` bytes: a larger one is refused from its Content-Length before any of it is read.
+
+    Raises ApiError 413; a chunked body is refused as soon as it passes the bound.
+    """
+    length = request.content_length
+    if length is not None and length > bound:
+        raise too_large(what, length, bound)
+    if not request.body_exists:
+        return b""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    first: bytes = await request.content.readany()
+    if length is not None and len(first) == length:
+        return first
+    chunks, size = [first], len(first)
+    while not request.content.at_eof():
+        chunk = await request.content.readany()
+        size += len(chunk)
+        if size > bound:
+            raise too_large(what, size, bound)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def require_json(request: web.BaseRequest) -> None:
+    """Raises ApiError 415 where the body is not declared to be JSON."""
+    declared = request.headers.get("Content-Type", "")
+    if declared != JSON_TYPE and declared.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise ApiError(415, NOT_JSON)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON value")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text. Raises ApiError 400, also for NaN, for wrong UTF-8 and for nesting beyond reason."""
+    try:
+        return _decoder.decode(body.decode("utf-8"))
+    except RecursionError:
+        raise malformed("The JSON text is nested too deeply.") from None
+    except ValueError as e:  # JSONDecodeError, UnicodeDecodeError, and numbers of too many digits
+        raise malformed(str(e)) from None
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object; an empty body is an empty one. Raises ApiError 400."""
+    if not body or body.isspace():
+        return {}
+    value = parse_json(body)
+    if not isinstance(value, dict):
+        raise malformed(f"Object expected, not {_type_name(value)}.")
+    return value
+
+
+def _type_name(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

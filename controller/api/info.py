@@ -1,0 +1,89 @@
+"""What a client asks before it calls: who am I talking to, which runtimes, which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from controller.api.code import DEFAULT_PYTHON
+from controller.api.schema import (
+    MAX_CONCURRENCY,
+    MAX_LOGS_MB,
+    MAX_PARAMETERS_BYTES,
+    MIN_MEMORY_MB,
+    MIN_TIMEOUT_MS,
+    Bounds,
+)
+from fallow import __version__
+
+_MB = 1 << 20
+
+
+def service_info(bounds: Bounds, offered: Sequence[str], calls_at_once: int) -> dict[str, Any]:
+    """`GET /`: durations in milliseconds, sizes in bytes."""
+    kinds = sorted({DEFAULT_PYTHON, *offered})
+    return {
+        "description": "OpenWhisk",
+        "support": {"github": "https://github.com/apache/openwhisk/issues", "slack": "http://slack.openwhisk.org"},
+        "api_paths": ["/api/v1"],
+        "limits": {
+            "actions_per_minute": calls_at_once * 60,
+            "triggers_per_minute": calls_at_once * 60,
+            "concurrent_actions": calls_at_once,
+            "sequence_length": 50,
+            "default_min_action_duration": MIN_TIMEOUT_MS,
+            "default_max_action_duration": bounds.max_timeout_ms,
+            "default_min_action_memory": MIN_MEMORY_MB * _MB,
+            "default_max_action_memory": bounds.max_memory_mb * _MB,
+            "default_min_action_logs": 0,
+            "default_max_action_logs": MAX_LOGS_MB * _MB,
+            "min_action_duration": MIN_TIMEOUT_MS,
+            "max_action_duration": bounds.max_timeout_ms,
+            "min_action_memory": MIN_MEMORY_MB * _MB,
+            "max_action_memory": bounds.max_memory_mb * _MB,
+            "min_action_logs": 0,
+            "max_action_logs": MAX_LOGS_MB * _MB,
+        },
+        "runtimes": {"python": [_runtime(kind) for kind in kinds if kind.startswith("python:")]},
+    }
+
+
+def _runtime(kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "image": f"fallow/{kind.replace(':', '-')}",
+        "deprecated": False,
+        "default": kind == DEFAULT_PYTHON,
+        "attached": True,
+        "requireMain": False,
+    }
+
+
+def api_info() -> dict[str, Any]:
+    """`GET /api/v1`."""
+    return {
+        "description": "OpenWhisk API",
+        "api_version": "1.0.0",
+        "api_version_path": "v1",
+        "build": f"fallow {__version__}",
+        "buildno": __version__,
+        "swagger_paths": {"ui": "/docs", "api-docs": "/api-docs"},
+    }
+
+
+def namespace_limits(bounds: Bounds, calls_at_once: int) -> dict[str, Any]:
+    """`GET /namespaces/_/limits`: sizes of actions in MB, times in milliseconds, parameters in bytes."""
+    return {
+        "invocationsPerMinute": calls_at_once * 60,
+        "concurrentInvocations": calls_at_once,
+        "firesPerMinute": calls_at_once * 60,
+        "minActionMemory": MIN_MEMORY_MB,
+        "maxActionMemory": bounds.max_memory_mb,
+        "minActionLogs": 0,
+        "maxActionLogs": MAX_LOGS_MB,
+        "minActionTimeout": MIN_TIMEOUT_MS,
+        "maxActionTimeout": bounds.max_timeout_ms,
+        "minActionConcurrency": 1,
+        "maxActionConcurrency": MAX_CONCURRENCY,
+        "maxParameterSize": MAX_PARAMETERS_BYTES,
+    }

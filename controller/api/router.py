@@ -1,0 +1,188 @@
+"""From a request's path to its route, and the request door: whatever goes wrong inside becomes an answer here.
+
+There is one handler below the HTTP server and no chain of middlewares: the path of a warm call counts in microseconds.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable
+
+from aiohttp import web
+
+from controller.api import info, params
+from controller.api.actions import Actions
+from controller.api.activations import Activations
+from controller.api.admin import Admin
+from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
+from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
+from controller.api.invoke import Invoker
+from controller.api.schema import Bounds
+from controller.auth import Authenticator
+from controller.stats import Stats
+from fallow.infra import metrics
+from fallow.infra.log import get_logger
+from fallow.infra.store import StoreError, StoreFull
+
+_log = get_logger("controller.api")
+STORE_FULL = "The platform's store is full. Delete what is not needed, or ask the operator for more memory."
+
+
+class Router:
+    """The public listener's handler."""
+
+    def __init__(
+        self,
+        *,
+        auth: Authenticator,
+        invoker: Invoker,
+        actions: Actions,
+        activations: Activations,
+        admin: Admin,
+        stats: Stats,
+        bounds: Bounds,
+        offered: Callable[[], tuple[str, ...]],
+        calls_at_once: int,
+    ) -> None:
+        self._auth = auth
+        self._invoker = invoker
+        self._actions = actions
+        self._activations = activations
+        self._admin = admin
+        self._stats = stats
+        self._bounds = bounds
+        self._offered = offered
+        self._calls_at_once = calls_at_once
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The request door: every answer leaves here, and nothing but answers."""
+        transaction = transaction_id(request)
+        try:
+            response = await self._route(request, transaction)
+        except ApiError as e:
+            response = refusal(e, transaction)
+        except StoreFull:
+            response = refusal(unavailable(STORE_FULL, 10.0), transaction)
+        except StoreError as e:
+            _log.warning("store failed a request", transaction=transaction, path=request.raw_path, error=str(e))
+            response = refusal(unavailable(STORE_AWAY), transaction)
+        except (ConnectionError, web.HTTPException):
+            raise  # the client left while its body was read, or aiohttp answers by itself
+        except Exception as e:  # noqa: BLE001 - the request door
+            _log.error("request failed", transaction=transaction, path=request.raw_path, exc_info=e)
+            response = refusal(ApiError(500, "There was an internal server error."), transaction)
+        self._stats.answered(response.status)
+        return response
+
+    async def _route(self, request: web.BaseRequest, transaction: str) -> web.Response:
+        path, _, query = request.raw_path.partition("?")
+        parts = path.split("/")
+        if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "namespaces":
+            if request.method == "OPTIONS":
+                return _preflight(transaction)
+            return await self._namespaces(request, [urllib.parse.unquote(p) for p in parts[4:]], query, transaction)
+        if len(parts) > 3 and parts[1] == "admin" and parts[2] == "v1":
+            self._auth.require_operator(request.headers.get("Authorization"))
+            return await self._admin.route(request, [urllib.parse.unquote(p) for p in parts[3:]], transaction)
+        return self._unauthenticated(request, path, transaction)
+
+    def _unauthenticated(self, request: web.BaseRequest, path: str, transaction: str) -> web.Response:
+        if request.method == "OPTIONS" and path.startswith("/api/v1"):
+            return _preflight(transaction)
+        match path:
+            case "/ping":
+                _only(request, "GET", "HEAD")
+                return web.Response(text="pong", headers={**CORS, "X-Request-ID": transaction})
+            case "/":
+                _only(request, "GET", "HEAD")
+                body = info.service_info(self._bounds, self._offered(), self._calls_at_once)
+            case "/api/v1" | "/api/v1/":
+                _only(request, "GET", "HEAD")
+                body = info.api_info()
+            case "/metrics":
+                self._auth.require_operator(request.headers.get("Authorization"))
+                return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+            case _:
+                raise not_found()
+        return answer(200, dump(body), transaction)
+
+    async def _namespaces(
+        self, request: web.BaseRequest, parts: list[str], query: str, transaction: str
+    ) -> web.Response:
+        header = request.headers.get("Authorization")
+        identity = await self._auth.identify(header)
+        call = Call(
+            request=request,
+            method=request.method,
+            query=params.parse_query(query),
+            identity=identity,
+            auth_header=header or "",
+            transaction_id=transaction,
+        )
+        if not parts or parts == [""]:
+            _only(request, "GET")
+            return answer(200, dump([identity.namespace]), transaction)
+        namespace, *rest = parts
+        if namespace not in ("_", identity.namespace):
+            params.check_namespace(namespace)
+            resource = "/".join([namespace, *[p for p in rest[1:] if p]])
+            text = f"The supplied authentication is not authorized to access '{resource}'."
+            raise ApiError(403, text)
+        match rest:
+            case ["actions", *name]:
+                return await self._action(call, name)
+            case ["activations", *which]:
+                return await self._activation(call, which)
+            case ["limits"] | ["limits", ""]:
+                _only(request, "GET")
+                return answer(200, dump(info.namespace_limits(self._bounds, self._calls_at_once)), transaction)
+            case _:
+                raise not_found()
+
+    async def _action(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._actions.list(call)
+        if len(name) != 1:
+            # Packages do not exist here yet, so nothing can be found in one.
+            for part in name:
+                if part:
+                    params.check_name(part)
+            raise not_found()
+        action = params.check_name(name[0])
+        match call.method:
+            case "POST":
+                return await self._invoker.invoke(call, action)
+            case "GET":
+                return await self._actions.get(call, action)
+            case "PUT":
+                return await self._actions.put(call, action)
+            case "DELETE":
+                return await self._actions.delete(call, action)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE", "POST")
+
+    async def _activation(self, call: Call, which: list[str]) -> web.Response:
+        _only(call.request, "GET")
+        match which:
+            case [] | [""]:
+                return await self._activations.list(call)
+            case [activation_id] | [activation_id, ""]:
+                return await self._activations.get(call, activation_id)
+            case [activation_id, "result"]:
+                return await self._activations.result(call, activation_id)
+            case [activation_id, "logs"]:
+                return await self._activations.logs(call, activation_id)
+            case [activation_id, "why"]:
+                return await self._activations.why(call, activation_id)
+            case _:
+                raise not_found()
+
+
+def _preflight(transaction: str) -> web.Response:
+    return web.Response(headers={**CORS, "X-Request-ID": transaction})
+
+
+def _only(request: web.BaseRequest, *methods: str) -> None:
+    if request.method not in methods:
+        raise not_allowed(*methods)

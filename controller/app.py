@@ -1,0 +1,282 @@
+"""The controller process: its parts, wired; its loops; its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, NoReturn
+
+from aiohttp import web
+
+import fallow.core.policies  # noqa: F401 - registers the policies
+from controller.actions_cache import ActionsCache
+from controller.api.actions import Actions
+from controller.api.activations import Activations
+from controller.api.admin import Admin
+from controller.api.invoke import Invoker
+from controller.api.router import Router
+from controller.api.schema import Bounds
+from controller.auth import Authenticator
+from controller.dispatcher import Dispatcher
+from controller.errands import Errands
+from controller.internal import internal_app
+from controller.leases import Leases
+from controller.ledger import Ledger
+from controller.links import Links
+from controller.monitor import Monitor, Provider
+from controller.peers import Peers
+from controller.recorder import Recorder
+from controller.stats import Stats
+from controller.stream_reader import StreamReader
+from controller.view import ClusterInfo
+from fallow.core.cluster import ClusterLimits, ClusterState
+from fallow.core.cluster_events import ControllersChanged, Ticked
+from fallow.core.eviction import Strategy, make_strategy
+from fallow.core.model import ControllerId
+from fallow.core.monitor import MonitorState
+from fallow.core.policies.base import Policy, make_policy
+from fallow.infra.clock import unix_ms
+from fallow.infra.link import LinkServer
+from fallow.infra.log import get_logger
+from fallow.infra.records import ControllerLease
+from fallow.infra.settings import ControllerSettings
+from fallow.infra.store import Store, StoreError
+from fallow.infra.tasks import FatalError, every
+
+TICK_S = 0.25
+CLAIM_PERIOD_S = 1.0
+MONITOR_STEP_S = 1.0
+TRIM_PERIOD_S = 10.0
+DRAIN_S = 5.0
+CLOSE_S = 2.0
+_CANCEL_AGAIN_S = 0.2
+_TRIM_ROLE = "trim"
+
+_log = get_logger("controller")
+
+
+class Controller:
+    """One controller. Build it inside a running loop, with an open store; `run` serves until told to stop."""
+
+    def __init__(self, settings: ControllerSettings, store: Store) -> None:
+        """Raises FatalError for settings that no controller can run with."""
+        self._settings = settings
+        self._store = store
+        self._accepting = False
+        self.id = ControllerId(settings.controller_id or f"c-{secrets.token_hex(4)}")
+        store.configure_limits(stream_entries=settings.stream_entries, stream_bytes=settings.stream_bytes)
+        policy, strategy = _deciders(settings)
+        self._stats = Stats()
+        self._ledger = Ledger(max_calls=settings.in_flight_calls, max_bytes=settings.in_flight_bytes)
+        self._peers = Peers()
+        self._recorder = Recorder(store)
+        self._errands = Errands()
+        self._cluster = ClusterState(policy=policy, strategy=strategy, limits=_limits(settings))
+        self._dispatcher = Dispatcher(
+            controller_id=self.id,
+            cluster=self._cluster,
+            strategy=strategy,
+            ledger=self._ledger,
+            peers=self._peers,
+            store=store,
+            recorder=self._recorder,
+            errands=self._errands,
+            stats=self._stats,
+        )
+        self._links = LinkServer(settings.join_secret, Links(self._dispatcher, self._peers).serve)
+        self._info = ClusterInfo(
+            controller_id=self.id,
+            cluster=self._cluster,
+            ledger=self._ledger,
+            recorder=self._recorder,
+            errands=self._errands,
+            stats=self._stats,
+            policy=settings.policy,
+            strategy=settings.strategy,
+        )
+        self._cache = ActionsCache(store)
+        self._bounds = Bounds(max_timeout_ms=round(settings.max_timeout_s * 1000), max_memory_mb=settings.max_memory_mb)
+        self._actions = Actions(store=store, cache=self._cache, peers=self._peers, bounds=self._bounds)
+        self.api_url = ""
+        self.link_url = ""
+
+    def _router(self) -> Router:
+        return Router(
+            auth=Authenticator(self._store, self._settings.operator_key),
+            invoker=Invoker(
+                controller_id=self.id,
+                actions=self._cache,
+                ledger=self._ledger,
+                dispatcher=self._dispatcher,
+                store=self._store,
+                accepting=lambda: self._accepting,
+            ),
+            actions=self._actions,
+            activations=Activations(self._store, self._cluster.why),
+            admin=Admin(info=self._info, peers=self._peers, store=self._store, story_of=self._cluster.why),
+            stats=self._stats,
+            bounds=self._bounds,
+            offered=lambda: self._peers.offered,
+            calls_at_once=self._settings.in_flight_calls,
+        )
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] | None = None) -> None:
+        """Serves until `stop` is set, then shuts down in order. `ready` is called once both listeners stand.
+
+        Raises FatalError where an address cannot be listened on, and whatever ends one of the loops.
+        """
+        async with AsyncExitStack() as stack:
+            stack.callback(self._actions.close)
+            internal = web.AppRunner(
+                internal_app(self._links, self._info, lambda: self._accepting),
+                access_log=None,
+                shutdown_timeout=CLOSE_S,
+            )
+            self.link_url = (
+                f"ws://{await _listen(stack, internal, self._settings.link_host, self._settings.link_port)}/link"
+            )
+            public = web.ServerRunner(web.Server(self._router().handle, access_log=None), shutdown_timeout=CLOSE_S)
+            self.api_url = f"http://{await _listen(stack, public, self._settings.host, self._settings.port)}"
+            lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=self.api_url)
+            leases = Leases(
+                store=self._store, lease=lease, ttl_s=self._settings.lease_s, changed=self._controllers_changed
+            )
+            await leases.renew()
+            reader = self._reader(leases)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(loop, name=name) for name, loop in self._loops(leases, reader)]
+                self._accepting = True
+                _log.info("controller ready", controller=self.id, api=self.api_url, link=self.link_url)
+                if ready is not None:
+                    ready()
+                await stop.wait()
+                await self._drain(reader)
+                await leases.release()
+                await self._links.close()
+                await _end(tasks)
+
+    def _reader(self, leases: Leases) -> StreamReader:
+        return StreamReader(
+            controller_id=self.id,
+            store=self._store,
+            dispatcher=self._dispatcher,
+            ledger=self._ledger,
+            leases=leases,
+            room=self._cluster.room_for_durable,
+        )
+
+    def _loops(self, leases: Leases, reader: StreamReader) -> list[tuple[str, Coroutine[Any, Any, NoReturn]]]:
+        loops: list[tuple[str, Coroutine[Any, Any, NoReturn]]] = [
+            ("tick", every(TICK_S, self._tick)),
+            ("lease", every(self._settings.lease_s / 4, leases.renew)),
+            ("stream", reader.read()),
+            ("claim", every(CLAIM_PERIOD_S, reader.claim)),
+            ("recorder", self._recorder.run()),
+            ("errands", self._errands.run()),
+            ("close links", self._peers.close_dropped()),
+            ("actions", self._cache.follow_changes()),
+            ("trim", every(TRIM_PERIOD_S, self._trim)),
+        ]
+        if self._settings.target_cores > 0:
+            loops.append(("monitor", every(MONITOR_STEP_S, self._monitor().step)))
+        return loops
+
+    def _monitor(self) -> Monitor:
+        settings = self._settings
+        state = MonitorState(
+            target_cores=settings.target_cores,
+            period_s=settings.monitor_period_s,
+            has_provider=bool(settings.provider_url),
+        )
+        provider = Provider(settings.provider_url) if settings.provider_url else None
+        return Monitor(
+            controller_id=self.id, state=state, provider=provider, store=self._store, vms=self._info.statuses
+        )
+
+    def _tick(self) -> None:
+        self._dispatcher.apply(Ticked())
+
+    def _controllers_changed(self, live: int) -> None:
+        self._info.controllers = live
+        self._dispatcher.apply(ControllersChanged(live=live))
+
+    async def _trim(self) -> None:
+        settings = self._settings
+        try:
+            if await self._store.hold(_TRIM_ROLE, self.id, TRIM_PERIOD_S * 2):
+                removed = await self._store.trim(
+                    max_age_s=settings.record_age_s,
+                    max_count=settings.record_count,
+                    max_bytes=settings.record_bytes,
+                    now_unix_ms=unix_ms(),
+                )
+                if removed:
+                    _log.info("records trimmed", removed=removed)
+        except StoreError as e:
+            _log.warning("records not trimmed", error=str(e))
+
+    async def _drain(self, reader: StreamReader) -> None:
+        """No new calls; those whose client waits may end, and records get written, within the deadline."""
+        self._accepting = False
+        reader.stopped = True
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                if waiters := self._ledger.waiters():
+                    await asyncio.wait(waiters)
+                await self._recorder.drained()
+        except TimeoutError:
+            _log.warning("shut down with calls under way", calls=len(self._ledger), records=len(self._recorder))
+
+
+async def _end(tasks: list[asyncio.Task[NoReturn]]) -> None:
+    """Cancels until all have ended: the Redis client may swallow a cancellation that meets a connection being made."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+
+
+def announce(controller: Controller) -> None:
+    """One JSON line on stdout for whoever started the process: where it listens."""
+    line = {"ready": True, "controller": controller.id, "api_url": controller.api_url, "link_url": controller.link_url}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _deciders(settings: ControllerSettings) -> tuple[Policy, Strategy]:
+    try:
+        policy = make_policy(settings.policy, random.Random(settings.seed))
+        return policy, make_strategy(settings.strategy, settings.grace_s)
+    except ValueError as e:
+        raise FatalError(str(e)) from None
+
+
+def _limits(settings: ControllerSettings) -> ClusterLimits:
+    return ClusterLimits(
+        lost_after_s=settings.lost_after_s,
+        off_ring_after_s=settings.off_ring_after_s,
+        max_attempts=settings.max_attempts,
+        waiting_calls=settings.waiting_calls,
+        waiting_bytes=settings.waiting_bytes,
+        max_wait_s=settings.max_wait_s,
+        grace_s=settings.grace_s,
+    )
+
+
+async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int) -> str:
+    """Starts a listener; "host:port" as it came out. Raises FatalError where the address is not to be had."""
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as e:
+        text = f"cannot listen on {host}:{port}: {e.strerror or e}\nUse another port; port 0 picks a free one."
+        raise FatalError(text) from None
+    found = runner.addresses[0]
+    return f"[{found[0]}]:{found[1]}" if ":" in found[0] else f"{found[0]}:{found[1]}"

@@ -1,0 +1,92 @@
+"""Who calls: keys of tenants from the store, remembered for a short time; the operator's key from the settings."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+from controller.api.errors import AUTH_CHALLENGE, BAD_AUTH, NO_AUTH, ApiError
+from fallow.infra.clock import mono_s
+from fallow.infra.records import Identity
+from fallow.infra.store import Store, StoreUnavailable
+
+FRESH_S = 30.0  # a revoked key works no longer than this
+STALE_S = 600.0  # ... unless the store is away: then a key that worked goes on working for so long
+_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    identity: Identity
+    at_mono_s: float
+
+
+class Authenticator:
+    """Checks `Authorization: Basic base64(uuid:secret)`. Remembered by a hash of the header, so no secret is kept."""
+
+    def __init__(self, store: Store, operator_key: str) -> None:
+        self._store = store
+        self._operator_header = _basic(operator_key) if operator_key else b""
+        self._known: dict[bytes, _Known] = {}
+
+    async def identify(self, header: str | None) -> Identity:
+        """The caller. Raises ApiError 401, StoreUnavailable where the key is not known here and the store is away."""
+        if not header:
+            raise ApiError(401, NO_AUTH, AUTH_CHALLENGE)
+        digest = hashlib.sha256(header.encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(digest)
+        now_s = mono_s()
+        if known is not None and now_s - known.at_mono_s < FRESH_S:
+            return known.identity
+        uuid, secret = _credentials(header)
+        try:
+            identity = await self._store.authenticate(uuid, secret)
+        except StoreUnavailable:
+            if known is not None and now_s - known.at_mono_s < STALE_S:
+                return known.identity
+            raise
+        self._known.pop(digest, None)
+        if identity is None:
+            raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+        self._remember(digest, _Known(identity=identity, at_mono_s=now_s))
+        return identity
+
+    def require_operator(self, header: str | None) -> None:
+        """Raises ApiError 401 unless the operator's key is given."""
+        if not header:
+            raise ApiError(401, NO_AUTH, AUTH_CHALLENGE)
+        given = header.encode("utf-8", "surrogateescape")
+        if not self._operator_header or not hmac.compare_digest(given, self._operator_header):
+            raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+
+    def _remember(self, digest: bytes, known: _Known) -> None:
+        if len(self._known) >= _KEPT:
+            del self._known[next(iter(self._known))]  # the one checked longest ago
+        self._known[digest] = known
+
+
+def plain_key(header: str) -> str:
+    """ "uuid:secret" of a header that was accepted, for actions that are given their caller's key."""
+    uuid, secret = _credentials(header)
+    return f"{uuid}:{secret}"
+
+
+def _basic(key: str) -> bytes:
+    return b"Basic " + base64.b64encode(key.encode())
+
+
+def _credentials(header: str) -> tuple[str, str]:
+    scheme, _, encoded = header.partition(" ")
+    try:
+        if scheme.lower() != "basic":
+            raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+        text = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE) from None
+    uuid, colon, secret = text.partition(":")
+    if not (uuid and colon and secret):
+        raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+    return uuid, secret

@@ -1,0 +1,100 @@
+"""From what an attempt said to the activation's record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from controller.ledger import InFlight
+from fallow.core.cluster_events import Conclude
+from fallow.core.model import Outcome, Status, VmId
+from fallow.infra.messages import Result
+from fallow.infra.records import Record
+
+LOGS_MISSING = "There was an issue while collecting your logs. Data might be missing."
+
+
+def outcome(message: Result) -> Outcome:
+    """The part of a result that decides. Raises ValueError for a status that does not exist."""
+    return Outcome(
+        status=Status(message.status),
+        wait_s=message.wait_s,
+        init_s=message.init_s,
+        run_s=message.run_s,
+        cpu_s=message.cpu_s,
+        prewarmed=message.prewarmed,
+        evicted=message.evicted,
+    )
+
+
+def record(call: InFlight, message: Result, vm_id: VmId) -> Record:
+    """The record of an accepted result. Its logs stay empty: the invoker's own record has them."""
+    action = call.activation.action
+    return Record(
+        activation_id=call.activation.id,
+        namespace=action.namespace,
+        name=action.name,
+        version=action.version,
+        subject=call.subject,
+        attempt=message.attempt,
+        start_unix_ms=message.start_unix_ms,
+        end_unix_ms=message.end_unix_ms,
+        status=message.status,
+        result=message.result,
+        logs=[],
+        kind=action.kind,
+        timeout_ms=round(action.timeout_s * 1000),
+        memory_mb=action.memory_mb,
+        logs_mb=action.logs_mb,
+        concurrency=action.concurrency,
+        wait_ms=max(0, message.start_unix_ms - call.accepted_unix_ms),
+        init_ms=None if message.init_s is None else round(message.init_s * 1000),
+        run_ms=message.run_s * 1000,
+        cpu_ms=None if message.cpu_s is None else message.cpu_s * 1000,
+        timed_out=message.timed_out,
+        prewarmed=message.prewarmed,
+        evicted=message.evicted,
+        vm_id=vm_id,
+        vm_kind=call.vm_kind.value if call.vm_kind else "",
+        cause=call.cause,
+        transaction_id=call.transaction_id,
+        accepted_unix_ms=call.accepted_unix_ms,
+    )
+
+
+def concluded(call: InFlight, conclusion: Conclude, now_unix_ms: int) -> Record:
+    """The final record of a call that no attempt will answer."""
+    action = call.activation.action
+    return Record(
+        activation_id=call.activation.id,
+        namespace=action.namespace,
+        name=action.name,
+        version=action.version,
+        subject=call.subject,
+        attempt=conclusion.fence,
+        start_unix_ms=now_unix_ms,
+        end_unix_ms=now_unix_ms,
+        status=conclusion.status,
+        result=json.dumps({"error": conclusion.error}).encode(),
+        logs=[],
+        kind=action.kind,
+        timeout_ms=round(action.timeout_s * 1000),
+        memory_mb=action.memory_mb,
+        logs_mb=action.logs_mb,
+        concurrency=action.concurrency,
+        wait_ms=max(0, now_unix_ms - call.accepted_unix_ms),
+        init_ms=None,
+        run_ms=0.0,
+        cpu_ms=None,
+        logs_missing=True,
+        evicted=conclusion.evicted,
+        vm_id=call.vm_id or "",
+        cause=call.cause,
+        transaction_id=call.transaction_id,
+        accepted_unix_ms=call.accepted_unix_ms,
+    )
+
+
+def without_logs(written: Record) -> Record:
+    """The same record as the controller writes it in place of a VM that died: its logs went with the VM."""
+    return replace(written, logs=[LOGS_MISSING], logs_missing=True)

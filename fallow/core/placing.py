@@ -1,0 +1,104 @@
+"""Finds a VM for a call: the strategy orders the kinds, the policy picks a VM of a kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fallow.core.calls import Call
+from fallow.core.eviction import Strategy
+from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
+from fallow.core.policies.base import ClusterView, Policy
+from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    vm: Vm
+    decision: Decision
+    reason: str  # the policy's, after what was passed over
+    considered: tuple[Considered, ...]
+
+
+class Placer:
+    """Asks strategy and policy. Changes nothing itself; a policy may learn from being asked."""
+
+    def __init__(self, *, policy: Policy, strategy: Strategy, table: VmTable) -> None:
+        self._policy = policy
+        self._strategy = strategy
+        self._table = table
+
+    def find(self, call: Call, now_s: float) -> Placement | None:
+        """None = nothing usable may take it now. A policy is asked once a kind, however often the strategy names it."""
+        runtime = call.activation.action.kind
+        asked: list[tuple[VmKind, Decision]] = []  # three at most: shorter to walk than to hash
+        for choice in self._strategy.kinds(call.activation.action):
+            decision = next((seen for kind, seen in asked if kind is choice.kind), None)
+            if decision is None:
+                if not self._table.usable(choice.kind, runtime):
+                    continue
+                decision = self._ask(call, choice.kind, now_s)
+                asked.append((choice.kind, decision))
+            if decision.vm_id is None or (choice.only_if_fits and not decision.fits):
+                continue
+            return self._placement(decision, choice.kind, asked)
+        return None
+
+    def _ask(self, call: Call, kind: VmKind, now_s: float) -> Decision:
+        hiding = call.avoid is not None or not self._table.all_offer(kind, call.activation.action.kind)
+        view: ClusterView = HidingView(self._table, call) if hiding else self._table
+        decision = self._policy.place(call.activation, kind, view, now_s)
+        if decision.vm_id is None:
+            return decision
+        vm = self._table.get(decision.vm_id)
+        if vm is not None and may_take(vm, call):
+            return decision
+        return self._around(call, kind, decision)
+
+    def _around(self, call: Call, kind: VmKind, decision: Decision) -> Decision:
+        """For policies that look neither at `usable` nor at `runtimes`: the least loaded VM that may take the call.
+
+        O(VMs of the kind), and rare: only where a call was given back, or VMs of one kind offer different runtimes.
+        """
+        best: Vm | None = None
+        for vm_id in self._table.vm_ids(kind):
+            vm = self._table.get(vm_id)
+            if vm is not None and may_take(vm, call) and (best is None or _load(vm) < _load(best)):
+                best = vm
+        return Decision(
+            vm_id=best.info.id if best else None,
+            fits=False,
+            reason=f"least loaded that may take it: {decision.vm_id} may not",
+            considered=decision.considered,
+            cpu_cores=decision.cpu_cores,
+            memory_mb=decision.memory_mb,
+            cap_cores=decision.cap_cores,
+        )
+
+    def _placement(self, decision: Decision, kind: VmKind, asked: list[tuple[VmKind, Decision]]) -> Placement:
+        assert decision.vm_id is not None
+        vm = self._table.get(decision.vm_id)
+        assert vm is not None
+        reason, considered = decision.reason, decision.considered
+        if len(asked) > 1:
+            passed = [(other, seen) for other, seen in asked if other is not kind]
+            reason = "".join(f"no {other} VM fits; " for other, _ in passed) + reason
+            considered = tuple(c for _, seen in passed for c in seen.considered) + considered
+        return Placement(vm=vm, decision=decision, reason=reason, considered=considered)
+
+    def missing(self, spec: ActionSpec) -> RefusalReason | None:
+        """What the cluster lacks for the action; None = VMs for it are there, with room or without."""
+        if not self._table.any_present:
+            return RefusalReason.NO_VM
+        offering = [kind for kind in VmKind if self._table.present(kind, spec.kind)]
+        if not offering:
+            return RefusalReason.NO_RUNTIME
+        allowed = {choice.kind for choice in self._strategy.kinds(spec)}
+        if allowed.isdisjoint(offering):
+            return RefusalReason.FORBIDDEN
+        return None
+
+
+def _load(vm: Vm) -> float:
+    view = vm.as_view()
+    cpu = view.used.cpu_cores / view.capacity.cpu_cores
+    return cpu + (view.used.memory_mb / view.capacity.memory_mb if view.capacity.memory_mb else 0.0)

@@ -1,0 +1,3 @@
+"""Placement policies. Importing this package registers every policy that Fallow brings: a new one is imported here."""
+
+from fallow.core.policies import mws as mws

@@ -1,0 +1,281 @@
+"""Min-Worker-Set (MWS): each function on the fewest VMs whose spare capacity covers its demand, always the same ones.
+
+Idea. A function whose calls meet again on few VMs finds its containers warm; one spread over the cluster starts cold
+everywhere. So every function has a home on a hash ring and a set of the next k usable VMs from there, k just large
+enough for its demand (Little's law, see demand.py). Inside the set the least loaded VM that fits takes the call. The
+set grows at once and shrinks slowly, at most once in 30 s. There is one ring, and one k per function, for each VM kind.
+
+Example. f arrives 2 times a second in this controller, there are 2 controllers, a call takes 1.5 s at 0.5 cores, the
+memory limit is 256 MB: demand = 2 x 2 x 1.5 = 6 calls at once = 3 cores and 1536 MB. From f's home on stand
+    h2: 4 cores, 0.8 used, 8192 MB, 2048 used    avail = 0.7 x 4 - 0.8 = 2.0 cores, 3686 MB   score 0.286 + 0.357
+    h7: 2 cores, 1.2 used                        avail = 0.2 cores: does not fit (0.2 < 0.5)
+    h1: 8 cores, 0.6 used, 8192 MB, 1024 used    avail = 5.0 cores, 4710 MB                   score 0.107 + 0.179
+    h5: ...
+h2 alone covers 2.0 of 3 cores, h2 and h1 cover 7.0: the smallest sufficient set reaches to step 3, next = 3. With
+k <= 3 the walk stops there; the call goes to h1, the lowest score, and k becomes 3.
+
+Caveats.
+- A call takes O(max(k, next)) looks, usually one to three. In an overload, when nothing fits or the cluster cannot hold
+  the demand, every usable VM of the kind is looked at.
+- VMs that cannot take the call (draining, full, silent, runtime not offered) are no members of the set: k counts those
+  that can. A draining VM therefore gives up its homes at the notice, and not only once it is gone; since it takes no
+  new call in either case, the same VMs are walked in the same order, and k is right at once.
+- The weights of CPU and memory in the score are equal, and containers kept warm in a VM count for nothing but being
+  likely there.
+- Memory is counted per call; calls that share a container (concurrency above 1) are overestimated.
+
+Source: Zhang et al., "Faster and Cheaper Serverless Computing on Harvested Resources", SOSP 2021. Departures: positions
+are hashes, not drawn by lot; used resources include this controller's own bookings, so bursts do not herd to one VM; a
+VM with exactly cap_f cores fits; a full VM is not usable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fallow.core.demand import Demand, Estimate
+from fallow.core.model import ActionKey, ActionSpec, Activation, Considered, Decision, VmId, VmKind
+from fallow.core.policies.base import ClusterView, Policy, Rng, Sample, VmView, register
+from fallow.core.ring import Ring, action_position
+
+HEADROOM = 0.7  # of a VM's capacity is given to calls; the rest absorbs what changes between two reports
+SHRINK_AFTER_S = 30.0  # between two shrinks of a set
+NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
+CONSIDERED_KEPT = 16  # VMs a decision tells of; the chosen one is always among them
+ACTIONS_KEPT = 50_000  # actions remembered; the one called longest ago is forgotten first
+
+
+class WorkerSet:
+    """The size k of one action's set on one ring, and the home it counts from."""
+
+    __slots__ = ("_shrunk_s", "home", "size", "version")
+
+    def __init__(self) -> None:
+        self.home: VmId | None = None  # None = not placed yet
+        self.size = 1
+        self.version = 0  # counts the changes
+        self._shrunk_s = -math.inf
+
+    def update(self, next_size: int, *, home: VmId, computed_from: int, now_s: float) -> bool:
+        """Take in the smallest sufficient size found by a walk; False = the walk saw an older version and is dropped.
+
+        A new home takes the size as it is, a larger size is taken at once, a smaller one `SHRINK_AFTER_S` after the
+        last shrink.
+        """
+        if computed_from != self.version:
+            return False
+        if home != self.home:
+            self.home = home
+        elif next_size == self.size:
+            return True
+        elif next_size < self.size:
+            if now_s - self._shrunk_s < SHRINK_AFTER_S:
+                return True
+            self._shrunk_s = now_s
+        self.size = next_size
+        self.version += 1
+        return True
+
+
+class _Placed:
+    """What MWS keeps of one action: its demand, and per kind its worker set and where its walk begins."""
+
+    __slots__ = ("demand", "position", "sets", "starts")
+
+    def __init__(self, action: ActionKey) -> None:
+        self.position = action_position(action)
+        self.demand = Demand()
+        self.sets = {kind: WorkerSet() for kind in VmKind}
+        self.starts = dict.fromkeys(VmKind, (-1, 0))  # (ring version it was computed for, index)
+
+    def start(self, kind: VmKind, ring: Ring) -> int:
+        """The index of the home among the ring's usable VMs, looked up anew only when the ring has changed."""
+        version, index = self.starts[kind]
+        if version != ring.version:
+            index = ring.start(self.position)
+            self.starts[kind] = (ring.version, index)
+        return index
+
+
+class _Need(NamedTuple):
+    """What one call must find on a VM, and what all calls of its action need together.
+
+    A tuple, like _Walk: every placement makes one of each, and a frozen dataclass is slow to make.
+    """
+
+    kind: str  # of runtime
+    one: Estimate
+    memory_mb: float
+    demand_cpu: float
+    demand_mb: float
+
+
+class _Walk(NamedTuple):
+    """What a walk has seen: the pseudo code's bestFit, bestBusy, step, and next (0 = no sufficient set)."""
+
+    best_fit: VmView | None
+    best_busy: VmView | None
+    best_score: float  # of bestFit if there is one, else of bestBusy
+    step: int
+    next: int
+
+
+def _walk(
+    ids: Sequence[VmId], start: int, size: int, need: _Need, view: ClusterView, considered: list[Considered]
+) -> _Walk:
+    """The source's choice, step by step. Ties go to the VM seen first: the nearest to home.
+
+    One long function: an overload looks at every VM, and a function call for each would dominate the cost.
+    """
+    cpu_f, cap_f, mem_f, kind = need.one.cpu_cores, need.one.cap_cores, need.memory_mb, need.kind
+    best_fit: VmView | None = None
+    best_busy: VmView | None = None
+    best_score = math.inf
+    sum_cpu = sum_mb = 0.0
+    step = next_size = 0
+    count = len(ids)
+    for index in range(start, start + count):
+        vm = view.vm(ids[index if index < count else index - count])
+        # The ring knows who is usable; the view may hide a VM from this call that gave it back.
+        if not vm.usable or kind not in vm.runtimes:
+            continue
+        step += 1
+        capacity, used = vm.capacity, vm.used
+        cores, used_cpu, used_mb = capacity.cpu_cores, used.cpu_cores, used.memory_mb
+        cpu, memory = HEADROOM * cores, HEADROOM * capacity.memory_mb
+        score = used_cpu / cpu + used_mb / memory if cpu > 0 and memory > 0 else NO_CAPACITY
+        fits = cpu - used_cpu >= cpu_f and memory - used_mb >= mem_f and cores >= cap_f
+        if fits:
+            sum_cpu += cpu - used_cpu
+            sum_mb += memory - used_mb
+            if best_fit is None or score < best_score:
+                best_fit, best_score = vm, score
+        elif best_fit is None and score < best_score:
+            best_busy, best_score = vm, score
+        if step <= CONSIDERED_KEPT:
+            note = "" if fits else _why_busy(vm, need)
+            considered.append(Considered(vm_id=vm.id, kind=vm.kind, score=score, fits=fits, note=note))
+        if best_fit is not None and sum_cpu >= need.demand_cpu and sum_mb >= need.demand_mb:
+            next_size = next_size or step  # the smallest sufficient set
+            if step >= size:
+                break  # the whole current set has been seen
+    return _Walk(best_fit, best_busy, best_score, step, next_size)
+
+
+def _why_busy(vm: VmView, need: _Need) -> str:
+    """Which of the three conditions fails first."""
+    if HEADROOM * vm.capacity.cpu_cores - vm.used.cpu_cores < need.one.cpu_cores:
+        return "CPU is busy"
+    if HEADROOM * vm.capacity.memory_mb - vm.used.memory_mb < need.memory_mb:
+        return "memory is taken"
+    return "has too few cores"
+
+
+class Mws:
+    """The policy. Deterministic without dice; one instance per controller."""
+
+    name = "mws"
+
+    def __init__(self) -> None:
+        self._rings = {kind: Ring() for kind in VmKind}
+        self._kinds: dict[VmId, VmKind] = {}
+        self._actions: OrderedDict[tuple[str, str], _Placed] = OrderedDict()  # called longest ago first
+
+    def vm_joined(self, vm_id: VmId, kind: VmKind, now_s: float) -> None:
+        """Put the VM on the ring of its kind, usable. One that is there already only becomes usable again."""
+        if vm_id in self._kinds:
+            self.vm_usable(vm_id, True, now_s)
+            return
+        self._kinds[vm_id] = kind
+        self._rings[kind].add(vm_id)
+
+    def vm_usable(self, vm_id: VmId, usable: bool, now_s: float) -> None:
+        """Raises KeyError if the VM is not on a ring."""
+        self._rings[self._kinds[vm_id]].mark(vm_id, usable)
+
+    def vm_left(self, vm_id: VmId, now_s: float) -> None:
+        """Raises KeyError if the VM is not on a ring."""
+        self._rings[self._kinds.pop(vm_id)].remove(vm_id)
+
+    def arrived(self, action: ActionKey, now_s: float) -> None:
+        placed = self._placed(action.namespace, action.name)
+        self._actions.move_to_end((action.namespace, action.name))
+        placed.demand.arrived(now_s)
+
+    def completed(self, action: ActionKey, sample: Sample, now_s: float) -> None:
+        self._placed(action.namespace, action.name).demand.completed(sample.cpu_cores, sample.exec_s)
+
+    def worker_set_size(self, action: ActionKey, kind: VmKind) -> int:
+        """The present k of the action on the VMs of this kind; 1 for an action never placed there."""
+        placed = self._actions.get((action.namespace, action.name))
+        return placed.sets[kind].size if placed else 1
+
+    def place(self, call: Activation, kind: VmKind, view: ClusterView, now_s: float) -> Decision:
+        spec = call.action
+        ids = self._rings[kind].usable_ids
+        if not ids:
+            return Decision(vm_id=None, fits=False, reason=f"no {kind} VM is usable")
+        placed = self._placed(spec.namespace, spec.name)
+        workers = placed.sets[kind]
+        seen_version = workers.version
+        start = placed.start(kind, self._rings[kind])
+        need = _need(placed.demand, spec, view.controllers, now_s)
+        considered: list[Considered] = []
+        walk = _walk(ids, start, workers.size, need, view, considered)
+        if walk.step == 0:
+            return Decision(vm_id=None, fits=False, reason=f"no usable {kind} VM can take it or offers {spec.kind}")
+        next_size = walk.next or walk.step  # unset: the cluster cannot hold the demand
+        workers.update(next_size, home=ids[start], computed_from=seen_version, now_s=now_s)
+        return _decision(walk, need, considered, workers.size)
+
+    def _placed(self, namespace: str, name: str) -> _Placed:
+        placed = self._actions.get((namespace, name))
+        if placed is None:
+            placed = self._actions[namespace, name] = _Placed(ActionKey(namespace=namespace, name=name))
+            if len(self._actions) > ACTIONS_KEPT:
+                self._actions.popitem(last=False)
+        return placed
+
+
+def _need(demand: Demand, spec: ActionSpec, controllers: int, now_s: float) -> _Need:
+    one = demand.estimate
+    running = demand.rate_per_s(now_s) * controllers * one.time_s
+    return _Need(
+        kind=spec.kind,
+        one=one,
+        memory_mb=spec.memory_mb,
+        demand_cpu=running * one.cpu_cores,
+        demand_mb=running * spec.memory_mb,
+    )
+
+
+def _decision(walk: _Walk, need: _Need, considered: list[Considered], size: int) -> Decision:
+    fits = walk.best_fit is not None
+    chosen = walk.best_fit or walk.best_busy
+    assert chosen is not None, "a walk that saw a VM has a best one"
+    if fits:
+        reason = f"fits: smallest score of {walk.step} looked at, worker set of {size}"
+    else:
+        reason = f"overload: least busy of {walk.step}, none fits"
+    if walk.step > CONSIDERED_KEPT and all(seen.vm_id != chosen.id for seen in considered):
+        note = "" if fits else _why_busy(chosen, need)
+        considered.append(Considered(vm_id=chosen.id, kind=chosen.kind, score=walk.best_score, fits=fits, note=note))
+    return Decision(
+        vm_id=chosen.id,
+        fits=fits,
+        reason=reason,
+        considered=tuple(considered),
+        cpu_cores=need.one.cpu_cores,
+        memory_mb=need.memory_mb,
+        cap_cores=need.one.cap_cores,
+    )
+
+
+def _make(rng: Rng) -> Policy:
+    return Mws()
+
+
+register(Mws.name, _make)

@@ -1,0 +1,308 @@
+"""The controller's VMs: what each last said, what this controller booked there, and how policies see them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fallow.core.calls import Call
+from fallow.core.lifecycle import CallState, VmLifecycle, VmState
+from fallow.core.model import ActivationId, Resources, VmId, VmInfo, VmKind, VmReport
+from fallow.core.policies.base import VmView
+from fallow.core.ring import Ring
+
+UNWANTED_KEPT = 4096  # cut-off attempts remembered a VM, to cancel them if it still holds them when it dials again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmStatus:
+    """One VM as an operator sees it."""
+
+    info: VmInfo
+    state: VmState
+    usable: bool
+    connected: bool
+    report: VmReport  # its last one
+    notice_left_s: float | None  # counted down to now
+    in_flight: int  # this controller's calls there
+    booked: Resources  # of those, what no report includes yet
+    heard_ago_s: float
+
+
+class Vm:
+    """Mutable, owned by `ClusterState` alone."""
+
+    __slots__ = (
+        "calls",
+        "connected",
+        "deadline_passed",
+        "deadline_s",
+        "disconnected_s",
+        "extra_cpu",
+        "extra_mb",
+        "heard_s",
+        "info",
+        "life",
+        "lost_s",
+        "on_ring",
+        "placed_names",
+        "present",
+        "report",
+        "reports",
+        "seq",
+        "shut",
+        "unseen",
+        "unwanted",
+        "usable",
+        "view",
+    )
+
+    def __init__(self, info: VmInfo, report: VmReport, now_s: float) -> None:
+        self.info = info
+        self.placed_names = (f"placed_short_{info.kind}", f"placed_long_{info.kind}")  # counters of calls placed here
+        self.life = VmLifecycle()
+        self.report = report
+        self.reports = 0  # counts them
+        self.connected = False
+        self.heard_s = now_s
+        self.disconnected_s = now_s
+        self.lost_s = now_s
+        self.deadline_s: float | None = None  # of the announced eviction
+        self.deadline_passed = False  # and what ran there has been cut off
+        self.shut = False  # gave a call back: not usable before its next report
+        self.present = False  # up and connected, with room or without
+        self.usable = False
+        self.on_ring = False
+        self.seq = 0  # dispatches so far
+        self.calls: dict[ActivationId, Call] = {}  # booked here: dispatched or finished, not yet free
+        self.unseen: dict[int, Call] = {}  # of those, by seq, the ones no report includes yet
+        self.extra_cpu = 0.0  # sums over `unseen`
+        self.extra_mb = 0.0
+        self.unwanted: dict[tuple[ActivationId, int], None] = {}  # cut-off attempts it may still run
+        self.view: VmView | None = None  # cached until something in it changes
+
+    def book(self, call: Call, cpu_cores: float, memory_mb: float) -> int:
+        """Count the call here and return its dispatch number."""
+        self.seq += 1
+        call.vm, call.seq, call.booked_cpu, call.booked_mb = self, self.seq, cpu_cores, memory_mb
+        self.calls[call.id] = call
+        self.unseen[self.seq] = call
+        self.extra_cpu += cpu_cores
+        self.extra_mb += memory_mb
+        self.view = None
+        return self.seq
+
+    def release(self, call: Call) -> None:
+        """Give back what the call holds here. It is on no VM afterwards."""
+        del self.calls[call.id]
+        if self.unseen.pop(call.seq, None) is not None:
+            self._uncount(call)
+        call.vm = None
+        self.view = None
+
+    def take_report(self, report: VmReport, now_s: float) -> None:
+        """Bookings up to the dispatch that the report had seen are in its figures: they count no longer on top."""
+        self.report = report
+        self.reports += 1
+        self.heard_s = now_s
+        self.shut = False
+        self.view = None
+        while self.unseen:
+            seq = next(iter(self.unseen))
+            if seq > report.seen:
+                break
+            self._uncount(self.unseen.pop(seq))
+
+    def _uncount(self, call: Call) -> None:
+        if self.unseen:
+            self.extra_cpu -= call.booked_cpu
+            self.extra_mb -= call.booked_mb
+        else:  # exactly nothing is left: no rounding error may pile up
+            self.extra_cpu = self.extra_mb = 0.0
+
+    def disown(self, call: Call) -> None:
+        """Remember that the call's present attempt is not wanted here any more."""
+        self.unwanted[call.id, call.attempt] = None
+        if len(self.unwanted) > UNWANTED_KEPT:
+            del self.unwanted[next(iter(self.unwanted))]
+
+    def could_be_used(self) -> bool:
+        """Judged by its state and last report alone."""
+        return (
+            self.present
+            and not self.shut
+            and self.report.healthy
+            and not self.report.full
+            and self.report.capacity.cpu_cores > 0
+        )
+
+    def as_view(self) -> VmView:
+        if self.view is None:
+            info, report = self.info, self.report
+            self.view = VmView(
+                id=info.id,
+                kind=info.kind,
+                speed=info.speed,
+                price=info.price,
+                capacity=report.capacity,
+                used=Resources(
+                    cpu_cores=report.used.cpu_cores + self.extra_cpu, memory_mb=report.used.memory_mb + self.extra_mb
+                ),
+                in_flight=len(self.calls),
+                queued=report.queued,
+                usable=self.usable,
+                runtimes=info.runtimes,
+            )
+        return self.view
+
+    def status(self, now_s: float) -> VmStatus:
+        return VmStatus(
+            info=self.info,
+            state=self.life.state,
+            usable=self.usable,
+            connected=self.connected,
+            report=self.report,
+            notice_left_s=None if self.deadline_s is None else max(0.0, self.deadline_s - now_s),
+            in_flight=len(self.calls),
+            booked=Resources(cpu_cores=self.extra_cpu, memory_mb=self.extra_mb),
+            heard_ago_s=now_s - self.heard_s,
+        )
+
+
+class VmTable:
+    """All VMs that are not gone. As a `ClusterView` it shows what policies may know."""
+
+    def __init__(self) -> None:
+        self._vms: dict[VmId, Vm] = {}
+        self._rings = {kind: Ring() for kind in VmKind}
+        self._usable: Counter[tuple[VmKind, str]] = Counter()  # by kind and runtime offered
+        self._present: Counter[tuple[VmKind, str]] = Counter()
+        self._usable_of: Counter[VmKind] = Counter()
+        self._present_of: Counter[VmKind] = Counter()
+        self.controllers = 1
+
+    def __iter__(self) -> Iterator[Vm]:
+        return iter(self._vms.values())
+
+    def get(self, vm_id: VmId) -> Vm | None:
+        return self._vms.get(vm_id)
+
+    def add(self, vm: Vm) -> None:
+        self._vms[vm.info.id] = vm
+        self._rings[vm.info.kind].add(vm.info.id)
+
+    def remove(self, vm: Vm) -> None:
+        """Forget a VM, which must be neither present nor usable."""
+        del self._vms[vm.info.id]
+        self._rings[vm.info.kind].remove(vm.info.id)
+
+    def describe_anew(self, vm: Vm, info: VmInfo) -> None:
+        """Take over what a VM says of itself when it joins again. It must be neither present nor usable."""
+        self._rings[vm.info.kind].remove(vm.info.id)
+        vm.info = info
+        vm.placed_names = (f"placed_short_{info.kind}", f"placed_long_{info.kind}")
+        vm.view = None
+        self._rings[info.kind].add(info.id)
+
+    # -- ClusterView
+
+    def vm(self, vm_id: VmId) -> VmView:
+        return self._vms[vm_id].as_view()
+
+    def vm_ids(self, kind: VmKind) -> Sequence[VmId]:
+        return self._rings[kind].ids
+
+    # -- flags, and how many VMs have them
+
+    def set_present(self, vm: Vm, present: bool) -> None:
+        if present != vm.present:
+            vm.present = present
+            _count(self._present, self._present_of, vm, 1 if present else -1)
+
+    def set_usable(self, vm: Vm, usable: bool) -> bool:
+        """True if that was news."""
+        if usable == vm.usable:
+            return False
+        vm.usable = usable
+        vm.view = None
+        _count(self._usable, self._usable_of, vm, 1 if usable else -1)
+        return True
+
+    def usable(self, kind: VmKind, runtime: str) -> int:
+        """How many VMs of the kind may be given a call of that runtime now."""
+        return self._usable[kind, runtime]
+
+    def present(self, kind: VmKind, runtime: str) -> int:
+        """How many are up and connected and offer the runtime, with room or without."""
+        return self._present[kind, runtime]
+
+    @property
+    def any_present(self) -> bool:
+        return any(self._present_of.values())
+
+    @property
+    def any_usable(self) -> bool:
+        return any(self._usable_of.values())
+
+    def all_offer(self, kind: VmKind, runtime: str) -> bool:
+        """Does every usable VM of the kind offer the runtime? The usual case, which spares a hiding view."""
+        return self._usable[kind, runtime] == self._usable_of[kind]
+
+    # -- invariants
+
+    def validate(self) -> None:
+        """Raises AssertionError where a sum or a count is not what the VMs say. For tests."""
+        for name, counts in (("usable", self._usable), ("present", self._present)):
+            fresh: Counter[tuple[VmKind, str]] = Counter()
+            for vm in self:
+                if getattr(vm, name):
+                    fresh.update((vm.info.kind, runtime) for runtime in dict.fromkeys(vm.info.runtimes))
+            assert fresh == +counts, f"{name}: counted {dict(+counts)}, are {dict(fresh)}"
+        for vm in self:
+            unseen = [c for c in vm.calls.values() if c.seq > vm.report.seen]
+            assert sorted(vm.unseen) == sorted(c.seq for c in unseen), f"{vm.info.id}: unseen bookings differ"
+            assert abs(vm.extra_cpu - sum(c.booked_cpu for c in unseen)) < 1e-6, f"{vm.info.id}: CPU bookings differ"
+            assert abs(vm.extra_mb - sum(c.booked_mb for c in unseen)) < 1e-3, f"{vm.info.id}: memory bookings differ"
+            for call in vm.calls.values():
+                assert call.vm is vm, f"{call.id} is booked on {vm.info.id} and knows nothing of it"
+                assert call.life.state in (CallState.DISPATCHED, CallState.FINISHED), f"{call.id}: {call.life.state}"
+            assert not vm.usable or vm.could_be_used(), f"{vm.info.id} is usable and should not be"
+            assert not vm.usable or (vm.on_ring and vm.life.state is VmState.UP), f"{vm.info.id} is usable off the ring"
+            assert vm.as_view().usable == vm.usable, f"{vm.info.id}: stale view"
+
+
+class HidingView:
+    """The table as one call sees it: VMs that may not take it look unusable."""
+
+    __slots__ = ("_call", "_table")
+
+    def __init__(self, table: VmTable, call: Call) -> None:
+        self._table = table
+        self._call = call
+
+    @property
+    def controllers(self) -> int:
+        return self._table.controllers
+
+    def vm_ids(self, kind: VmKind) -> Sequence[VmId]:
+        return self._table.vm_ids(kind)
+
+    def vm(self, vm_id: VmId) -> VmView:
+        view = self._table.vm(vm_id)
+        vm = self._table.get(vm_id)
+        assert vm is not None
+        if view.usable and not may_take(vm, self._call):
+            return replace(view, usable=False)
+        return view
+
+
+def may_take(vm: Vm, call: Call) -> bool:
+    """Is the VM usable, does it offer the runtime, and has it not just given this call back?"""
+    return vm.usable and call.activation.action.kind in vm.info.runtimes and not call.hidden(vm)
+
+
+def _count(by_runtime: Counter[tuple[VmKind, str]], by_kind: Counter[VmKind], vm: Vm, change: int) -> None:
+    by_kind[vm.info.kind] += change
+    for runtime in dict.fromkeys(vm.info.runtimes):
+        by_runtime[vm.info.kind, runtime] += change

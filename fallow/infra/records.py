@@ -1,0 +1,104 @@
+"""What the store keeps: action documents, activation records, stream entries, leases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fallow.core.model import ActionSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionDoc:
+    """A deployed action as the API shows it. The code is stored apart, by digest."""
+
+    namespace: str
+    name: str  # "action" or "package/action"
+    version: str
+    revision: str  # set by the store at each put; passing it back guards against concurrent changes
+    updated_unix_ms: int
+    kind: str
+    binary: bool = False
+    main: str | None = None
+    image: str | None = None  # blackbox only
+    code_digest: str = ""
+    code_bytes: int = 0
+    publish: bool = False
+    parameters: list[dict[str, Any]] = field(default_factory=list)  # [{"key", "value", "init"?}]
+    annotations: list[dict[str, Any]] = field(default_factory=list)  # [{"key", "value"}]
+    timeout_ms: int = 60_000
+    memory_mb: int = 256
+    logs_mb: int = 10
+    concurrency: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a key belongs to."""
+
+    namespace: str
+    subject: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A final activation record. `result` is JSON text; `logs` are finished log lines."""
+
+    activation_id: str
+    namespace: str
+    name: str  # "action" or "package/action"
+    version: str
+    subject: str
+    attempt: int
+    start_unix_ms: int
+    end_unix_ms: int
+    status: int  # fallow.core.model.Status
+    result: bytes
+    logs: list[str]
+    kind: str
+    timeout_ms: int
+    memory_mb: int
+    logs_mb: int
+    concurrency: int
+    wait_ms: int
+    init_ms: int | None
+    run_ms: float
+    cpu_ms: float | None
+    timed_out: bool = False
+    prewarmed: bool = False
+    logs_missing: bool = False  # written by the controller because the VM died first
+    evicted: bool = False
+    vm_id: str = ""
+    vm_kind: str = ""
+    cause: str = ""
+    transaction_id: str = ""
+    accepted_unix_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEntry:
+    """An accepted asynchronous call. `entry_id` is set by the store."""
+
+    activation_id: str
+    action: ActionSpec  # as it was when the call was accepted
+    args: bytes
+    subject: str
+    transaction_id: str
+    accepted_unix_ms: int
+    traceparent: str = ""
+    cause: str = ""
+    running_attempt: int = 0  # a blocking call that outlived its wait: the attempt its controller has running
+    controller_id: str = ""  # ... and that controller
+    entry_id: str = ""
+    attempts: int = 0  # on a claimed entry: the fence found in the store (0 = never started)
+    api_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerLease:
+    """A live controller, for invokers to dial and peers to count."""
+
+    controller_id: str
+    link_url: str  # ws://host:port/link
+    api_url: str

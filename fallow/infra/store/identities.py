@@ -1,0 +1,66 @@
+"""Keys of tenants: who may call, under which namespace. Secrets are kept as salted hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+from fallow.infra.records import Identity
+from fallow.infra.store import keys
+from fallow.infra.store.connection import Connection
+from fallow.infra.store.errors import StoreError
+
+_MIN_SECRET = 32  # one SHA-256 protects only what cannot be guessed
+
+
+class IdentityStore:
+    _connection: Connection
+
+    async def put_key(self, namespace: str, key: str, subject: str | None = None) -> Identity:
+        """Grants a key, "uuid:secret", on a namespace; a standing key of that uuid is replaced.
+
+        `subject` is the namespace's name unless given. Raises StoreError for a key of another form.
+        """
+        uuid, colon, secret = key.partition(":")
+        if not (uuid and colon) or len(secret) < _MIN_SECRET:
+            raise StoreError(f'a key is "uuid:secret" with a secret of at least {_MIN_SECRET} characters')
+        salt = secrets.token_bytes(16)
+        identity = Identity(namespace=namespace, subject=subject or namespace, uuid=uuid)
+        fields = ("namespace", namespace, "subject", identity.subject, "salt", salt, "hash", _hash(salt, secret))
+        await self._connection.pipeline(
+            [("HSET", keys.identity(uuid), *fields), ("SADD", keys.identities(), uuid)],
+        )
+        return identity
+
+    async def authenticate(self, uuid: str, secret: str) -> Identity | None:
+        """Whose key this is; None = unknown or wrong. Compares in constant time."""
+        reply = await self._connection.call("HMGET", keys.identity(uuid), "namespace", "subject", "salt", "hash")
+        namespace, subject, salt, expected = reply
+        if expected is None or not hmac.compare_digest(_hash(salt, secret), expected):
+            return None
+        return Identity(namespace=namespace.decode(), subject=subject.decode(), uuid=uuid)
+
+    async def list_keys(self) -> list[Identity]:
+        """Every key's owner, by namespace and uuid; the secrets are not recoverable."""
+        uuids = sorted(uuid.decode() for uuid in await self._connection.call("SMEMBERS", keys.identities()))
+        replies = await self._connection.pipeline(
+            [("HMGET", keys.identity(uuid), "namespace", "subject") for uuid in uuids]
+        )
+        found = [
+            Identity(namespace=namespace.decode(), subject=subject.decode(), uuid=uuid)
+            for uuid, (namespace, subject) in zip(uuids, replies, strict=True)
+            if namespace is not None
+        ]
+        return sorted(found, key=lambda identity: (identity.namespace, identity.uuid))
+
+    async def delete_key(self, uuid: str) -> bool:
+        """Revokes a key; False = there was none."""
+        removed, _ = await self._connection.pipeline(
+            [("DEL", keys.identity(uuid)), ("SREM", keys.identities(), uuid)],
+        )
+        return bool(removed)
+
+
+def _hash(salt: bytes, secret: str) -> bytes:
+    return hashlib.sha256(salt + secret.encode()).digest()

@@ -1,0 +1,15 @@
+-- The leases that stand; forgets controllers whose lease lapsed.
+-- KEYS leases
+-- ARGV lease_prefix
+local live = {}
+local ids = redis.call('SMEMBERS', KEYS[1])
+table.sort(ids)
+for _, id in ipairs(ids) do
+  local lease = redis.call('GET', ARGV[1] .. id)
+  if lease then
+    live[#live + 1] = lease
+  else
+    redis.call('SREM', KEYS[1], id)
+  end
+end
+return live

@@ -1,0 +1,51 @@
+"""The Lua scripts of `lua/`. Each is one atomic step of the store; its head names its KEYS and ARGV."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    source: bytes
+    sha: str  # the name EVALSHA knows it by
+
+
+def _load(name: str) -> Script:
+    source = files("fallow.infra.store").joinpath("lua", f"{name}.lua").read_bytes()
+    return Script(source=source, sha=hashlib.sha1(source, usedforsecurity=False).hexdigest())
+
+
+ACCEPT = _load("accept")
+CLAIM = _load("claim")
+DELETE_ACTION = _load("delete_action")
+FENCE = _load("fence")
+HOLD = _load("hold")
+LIST_ACTIONS = _load("list_actions")
+LIST_RECORDS = _load("list_records")
+LIVE_CONTROLLERS = _load("live_controllers")
+PUT_ACTION = _load("put_action")
+RECORDS = _load("records")
+RELEASE = _load("release")
+REMOVE_CONSUMER = _load("remove_consumer")
+RENEW_LEASE = _load("renew_lease")
+TRIM = _load("trim")
+
+ALL = (
+    ACCEPT,
+    CLAIM,
+    DELETE_ACTION,
+    FENCE,
+    HOLD,
+    LIST_ACTIONS,
+    LIST_RECORDS,
+    LIVE_CONTROLLERS,
+    PUT_ACTION,
+    RECORDS,
+    RELEASE,
+    REMOVE_CONSUMER,
+    RENEW_LEASE,
+    TRIM,
+)

@@ -1,0 +1,41 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def millis(value: float | None) -> str:
+    """Milliseconds in the unit that keeps three digits; a dash where nothing was measured."""
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{value:.2f} ms"
+    if value < 10:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1e3:.2f} s"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """As per cent; never rounded up to 100 where something is missing."""
+    if value is None:
+        return "–"
+    text = f"{100 * value:.{digits}f} %"
+    return f"> {100 - 10**-digits:.{digits}f} %" if value < 1 and text.startswith("100") else text
+
+
+def scale_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before any figure: time and core scale, and whether CPU was enforced."""
+    s = summary
+    lines = [
+        f"time: {s['speedup']:g} x faster than the trace (notice {s['notice_s']:g} s), "
+        f"VM changes {s['vm_speedup']:g} x; platform times are real",
+        f"cores: 1 emulated core = {s['core_scale']:g} real cores; "
+        f"{s['offered_cores']:.2f} offered of {s['available_cores']:.1f} available on average",
+        f"traces: invocations {s['invocation_source']}, VMs {s['vm_source']}; "
+        f"policy {s['policy']}, strategy {s['strategy']}, seed {s['seed']}",
+    ]
+    if not s["cpu_enforced"]:
+        lines.append(f"CPU is not enforced: {s['cpu_note']}")
+    return lines

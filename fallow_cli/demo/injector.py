@@ -1,0 +1,58 @@
+"""Evictions a demo injects: live harvest VMs, chosen by seed, while invocations run on them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from fallow_cli.client import Client
+from fallow_cli.cluster import list_vms
+from fallow_cli.errors import CliError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injected:
+    """An eviction that was asked for: seconds since the replay began, and what ran on the VM then."""
+
+    at_s: float
+    vm_id: str
+    running: int
+
+
+def moments(count: int, duration_s: float, rng: random.Random) -> list[float]:
+    """`count` moments in the middle part of the run, one in each equal slice, so that none is near the ends."""
+    first, span = 0.2 * duration_s, 0.6 * duration_s
+    return [first + span * (i + rng.random()) / count for i in range(count)]
+
+
+async def inject(client: Client, *, count: int, duration_s: float, notice_s: float, seed: int) -> list[Injected]:
+    """Evict `count` harvest VMs at their moments; one without a busy harvest VM waits for it until the run ends."""
+    rng = random.Random(f"{seed}/evictions")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    done: list[Injected] = []
+    for moment in moments(count, duration_s, rng):
+        await asyncio.sleep(max(0.0, began + moment - loop.time()))
+        while loop.time() < began + duration_s:
+            vm = _choose(await list_vms(client), rng)
+            if vm is not None and await _evict(client, vm["id"], notice_s):
+                done.append(Injected(at_s=loop.time() - began, vm_id=vm["id"], running=vm["running"]))
+                break
+            await asyncio.sleep(0.2)
+    return done
+
+
+def _choose(vms: list[dict[str, Any]], rng: random.Random) -> dict[str, Any] | None:
+    """A usable harvest VM with something running, any of them with equal chance; None while there is none."""
+    live = [vm for vm in vms if vm["kind"] == "harvest" and vm["usable"] and vm["running"] > 0]
+    return rng.choice(sorted(live, key=lambda vm: vm["id"])) if live else None
+
+
+async def _evict(client: Client, vm_id: str, notice_s: float) -> bool:
+    try:
+        await client.call("POST", f"/admin/v1/vms/{vm_id}/evict", document={"notice_s": notice_s})
+    except CliError:  # the trace evicted it first
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""From the options of a demo to its trace, its VMs and the plan of the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fallow.traces.errors import TraceError
+from fallow.traces.generate import generate_invocations, generate_vm_traces
+from fallow.traces.invocations import read_invocations
+from fallow.traces.model import InvocationTrace, ReplayPlan
+from fallow.traces.plan import default_core_scale, default_vm_speedup, make_plan
+from fallow.traces.vms import Life, VmTrace
+from fallow_cli.cluster import ClusterPlan, VmPlan
+from fallow_cli.errors import CliError
+from fallow_cli.machine import real_cores, vm_memory_mb
+from fallow_cli.vm_plan import load_vm_traces, plan_from_lives, vm_lives
+
+HARVEST_VMS = 4
+REGULAR_CORES = 8.0  # emulated cores of the demo's regular VM
+GENERATED_RATE_PER_S = 2.5  # of trace time: 25/s at the default speedup
+GENERATED_VM_SPAN_S = 7200.0
+TRACE_NOTICE_S = 30.0
+TRACE_KEEP_ALIVE_S = 600.0
+TRACE_MONITOR_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What the user asked for; None = choose."""
+
+    invocations: Path | None
+    vm_traces: Path | None
+    duration_s: float
+    speedup: float
+    vm_speedup: float | None
+    core_scale: float | None
+    start_s: float
+    policy: str
+    strategy: str
+    seed: int
+    evictions: str  # "none" | "trace" | a number
+    target_cores: float | None
+    discount: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    cluster: ClusterPlan
+    replay: ReplayPlan
+    vm_source: str
+    vm_speedup: float
+    notice_s: float  # real seconds
+    injected: int
+
+
+def prepare(options: DemoOptions) -> Prepared:
+    """Reads or generates both traces and fits them to this machine. Raises CliError naming file, line and column."""
+    invocations = _invocations(options)
+    traces, vm_source = _vm_traces(options)
+    span_s = max((t for trace in traces for t, _ in trace.steps), default=0.0)
+    vm_speedup = options.vm_speedup or default_vm_speedup(span_s, options.duration_s)
+    all_lives = [life for life in vm_lives(traces) if life.join_s / vm_speedup < options.duration_s]
+    if options.evictions == "none":
+        all_lives = [life.without_end() for life in all_lives]
+    if not all_lives:
+        raise CliError("no VM of the traces lives in the window\ngive a longer --duration or a higher --vm-speedup")
+    scale = options.core_scale or default_core_scale(real_cores())
+    vms = _vms(all_lives)
+    try:
+        plan = make_plan(
+            invocations,
+            duration_s=options.duration_s,
+            speedup=options.speedup,
+            core_scale=scale,
+            vm_mean_cores=REGULAR_CORES + _mean_cores(all_lives, options.duration_s * vm_speedup),
+            machine_cores=real_cores(),
+            seed=options.seed,
+            vm_memory_mb=vms[0].memory_mb,
+            vms_memory_mb=vms[0].memory_mb * len({vm.id.split(".")[0] for vm in vms}),
+        )
+    except TraceError as e:
+        raise CliError(str(e)) from None
+    if not plan.arrivals:
+        raise CliError("no invocation of the trace falls into the window\ngive a longer --duration or another --start")
+    notice_s = TRACE_NOTICE_S / options.speedup
+    target = options.target_cores if options.target_cores is not None else 0.0
+    cluster = ClusterPlan(
+        vms=vms,
+        port=0,
+        policy=options.policy,
+        strategy=options.strategy,
+        seed=options.seed,
+        target_cores=target,
+        core_scale=scale,
+        notice_s=notice_s,
+        keep_alive_s=TRACE_KEEP_ALIVE_S / options.speedup,
+        monitor_period_s=TRACE_MONITOR_S / options.speedup,
+        vm_speedup=vm_speedup,
+        hold=True,
+        provider_memory_mb=vms[0].memory_mb,
+        log_level="warning",
+    )
+    injected = int(options.evictions) if options.evictions.isdigit() else 0
+    return Prepared(
+        cluster=cluster, replay=plan, vm_source=vm_source, vm_speedup=vm_speedup, notice_s=notice_s, injected=injected
+    )
+
+
+def _invocations(options: DemoOptions) -> InvocationTrace:
+    window_s = options.duration_s * options.speedup
+    if options.invocations is None:
+        return generate_invocations(seed=options.seed, window_s=window_s, rate_per_s=GENERATED_RATE_PER_S)
+    try:
+        return read_invocations(options.invocations, start_s=options.start_s, window_s=window_s, seed=options.seed)
+    except TraceError as e:
+        raise CliError(str(e)) from None
+
+
+def _vm_traces(options: DemoOptions) -> tuple[Sequence[VmTrace], str]:
+    if options.vm_traces is not None:
+        return load_vm_traces(options.vm_traces), str(options.vm_traces)
+    traces = generate_vm_traces(seed=options.seed, vms=HARVEST_VMS, window_s=GENERATED_VM_SPAN_S)
+    return traces, "generated"
+
+
+def _vms(all_lives: Sequence[Life]) -> tuple[VmPlan, ...]:
+    at_once = len({life.vm_id.split(".")[0] for life in all_lives})
+    return plan_from_lives(all_lives, regular_cores=REGULAR_CORES, memory_mb=vm_memory_mb(at_once + 1))
+
+
+def _mean_cores(all_lives: Sequence[Life], span_s: float) -> float:
+    """Mean over the window of the harvest VMs' emulated cores together."""
+    return sum(life.core_seconds(span_s) for life in all_lives) / span_s

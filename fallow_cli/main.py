@@ -1,0 +1,50 @@
+"""The `fallow` command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fallow import __version__
+from fallow_cli.cmd_action import action
+from fallow_cli.cmd_activation import activation, why
+from fallow_cli.cmd_cluster import down, status, up
+from fallow_cli.cmd_demo import demo
+from fallow_cli.cmd_vm import vm
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="fallow")
+def cli() -> None:
+    """Functions on harvest VMs: start a local cluster, deploy, invoke, and see what evictions do.
+
+    Client commands use FALLOW_URL and FALLOW_AUTH, else the cluster that `fallow up` started, else ~/.wskprops.
+    """
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script: eval "$(fallow completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "fallow", "_FALLOW_COMPLETE").source())
+
+
+for command in (up, down, status, demo, action, activation, why, vm):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: a Ctrl-C ends quietly with status 130."""
+    try:
+        cli.main(standalone_mode=True, prog_name="fallow")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

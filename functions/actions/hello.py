@@ -1,0 +1,11 @@
+"""hello: greets `name`; without one, the stranger."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def main(args: dict[str, Any]) -> dict[str, Any]:
+    return {"greeting": f"Hello, {args.get('name', 'stranger')}!"}

@@ -1,0 +1,205 @@
+"""The entry process of a VM: its cgroup, its socket, its invoker, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from fallow.core.model import VmKind
+from fallow.infra import clock, tasks
+from fallow.infra.log import get_logger
+from fallow.infra.settings import AgentSettings
+from fallow.infra.tasks import FatalError
+from fallow.traces.vms import Life
+from harvest_agent import host, processes
+from harvest_agent.api import AgentApi, UnixServer
+from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree
+from harvest_agent.child import InvokerChild
+from harvest_agent.emulator import EmulatedVm
+from harvest_agent.events import EventLog, Happened
+from harvest_agent.sources import Source, StaticSource, TracePlayer
+from harvest_agent.usage import meter
+
+EXIT_EVICTED = 75
+_SAMPLE_PERIOD_S = 1.0
+_INVOKER_STOP_S = 8.0  # a stopping invoker lets its calls run out for some seconds
+_KILL_TIMEOUT_S = 10.0
+
+_log = get_logger("harvest_agent.agent")
+
+
+class Agent:
+    """One life of one VM. `run` ends with the VM: on `stop` (0) or evicted (EXIT_EVICTED)."""
+
+    def __init__(self, settings: AgentSettings, env: Mapping[str, str]) -> None:
+        """`env` is what the invoker inherits. Raises FatalError for settings that contradict themselves."""
+        _check(settings)
+        self._settings = settings
+        self._env = env
+        self._go = asyncio.Event()
+        if not settings.hold:
+            self._go.set()
+        self._source = self._make_source()
+        self._events = EventLog(settings.events, vm_id=settings.vm_id, kind=settings.kind)
+        self._tree: HostTree | None = None  # set where this agent made it, and so removes it
+        self._cgroup: VmCgroup | None = None
+
+    async def run(self, stop: asyncio.Event) -> int:
+        processes.become_subreaper()
+        try:
+            note = self._make_cgroup()
+            cores = self._source.first_cores()
+            vm = EmulatedVm(self._settings, self._cgroup, self._events, cores=cores, cpu_note=note)
+            child = InvokerChild(self._settings.invoker, self._invoker_env(), self._events)
+            return await self._live(vm, child, stop)
+        finally:
+            self._remove_cgroup()
+            self._events.write(Happened.GONE)
+            self._events.close()
+
+    async def _live(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> int:
+        server = UnixServer(AgentApi(self._settings, vm, self._go).app(), self._settings.socket)
+        try:
+            await server.start()
+        except OSError as e:
+            raise FatalError(f"cannot serve on {self._settings.socket!r}: {e}") from e
+        self._events.write(Happened.JOINED, cores=vm.cores)
+        _log.info("VM joined", vm=vm.state().vm_id, cores=vm.cores, cpu_note=vm.state().cpu_note)
+        try:
+            evicted_by = await self._until_end(vm, child, stop)
+            if evicted_by is not None:
+                self._events.write(Happened.EVICTED, cores=vm.cores, by=evicted_by)
+                _log.info("VM evicted", by=evicted_by)
+                await self._silence(child, stop)
+            else:
+                await child.stop(_INVOKER_STOP_S)
+        finally:
+            await self._kill_everything(child)
+            vm.close()
+            await server.stop()
+        return 0 if evicted_by is None else EXIT_EVICTED
+
+    async def _until_end(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> str | None:
+        """Lets the VM live; answers who evicted it, or None where it is asked to stop."""
+        usage = meter(self._cgroup, without=child.owned)
+
+        def sample() -> None:
+            vm.measured(usage.sample(clock.mono_s()))
+            processes.reap_orphans(child.owned())
+
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(child.supervise()),
+                group.create_task(tasks.every(_SAMPLE_PERIOD_S, sample)),
+                group.create_task(self._source.drive(vm)),
+            ]
+            stopped, evicted = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(vm.deadline())
+            try:
+                await asyncio.wait({stopped, evicted}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (*loops, stopped, evicted):
+                    task.cancel()
+        return None if stopped.done() and not stopped.cancelled() else evicted.result()
+
+    async def _silence(self, child: InvokerChild, stop: asyncio.Event) -> None:
+        """Stops every process of the VM for the link-loss time: peers see no closed socket, as with a lost machine.
+
+        The invoker first, so that it starts nothing more.
+        """
+        processes.send(child.owned(), signal.SIGSTOP)
+        try:
+            if self._cgroup is not None:
+                self._cgroup.freeze(True)
+        except CgroupError as e:
+            _log.warning("no freezer, stopping each process", error=str(e))
+        processes.stop_all(os.getpid())
+        try:
+            async with asyncio.timeout(self._settings.link_loss_s):
+                await stop.wait()
+        except TimeoutError:
+            return
+
+    async def _kill_everything(self, child: InvokerChild) -> None:
+        """Raises FatalError where a process outlives SIGKILL."""
+        processes.send((p.pid for p in processes.descendants(os.getpid())), signal.SIGKILL)
+        if self._cgroup is not None:
+            await self._kill_inside(self._cgroup)
+        if not await processes.kill_all(os.getpid(), owned=child.owned, timeout_s=_KILL_TIMEOUT_S):
+            raise FatalError(f"processes of {self._settings.vm_id} cannot be killed")
+        await child.collected(_KILL_TIMEOUT_S)
+
+    async def _kill_inside(self, cgroup: VmCgroup) -> None:
+        """What is inside may be no descendant, as a daemon's containers are; and version 1 lets nothing frozen die."""
+        try:
+            processes.send((pid for pid in cgroup.pids() if pid != os.getpid()), signal.SIGKILL)
+            cgroup.freeze(False)
+            if not await host.empty(cgroup, timeout_s=_KILL_TIMEOUT_S):
+                _log.error("processes in the VM's cgroup cannot be killed", pids=cgroup.pids())
+        except CgroupError as e:
+            _log.error("cannot empty the VM's cgroup", error=str(e))
+
+    def _make_source(self) -> Source:
+        s = self._settings
+        if not s.life:
+            return StaticSource(s.cores)
+        try:
+            life = Life.from_json(json.loads(Path(s.life).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as e:
+            raise FatalError(f"life={s.life!r} is not the life of a VM: {e}") from e
+        return TracePlayer(life, speedup=s.vm_speedup, notice_s=s.notice_s, go=self._go)
+
+    def _make_cgroup(self) -> str:
+        """Answers why CPU is not enforced, "" where it is."""
+        kernel = LinuxKernel()
+        try:
+            tree, mine = host.tree_of(self._settings.cgroup_root, kernel)
+            self._tree = tree if mine else None
+            self._cgroup = VmCgroup(tree, self._settings.vm_id, kernel)
+            self._cgroup.create(self._source.first_cores() * self._settings.core_scale)
+        except CgroupError as e:
+            self._cgroup = None
+            return str(e)
+        return ""
+
+    def _remove_cgroup(self) -> None:
+        try:
+            if self._cgroup is not None:
+                self._cgroup.remove()
+            if self._tree is not None:
+                remove_host_tree(self._tree, LinuxKernel())
+        except CgroupError as e:
+            _log.error("a cgroup is left behind", error=str(e))
+
+    def _invoker_env(self) -> dict[str, str]:
+        s = self._settings
+        dirs = [] if self._cgroup is None else self._cgroup.dirs
+        return {
+            **self._env,
+            tasks.PARENT_DEATH_ENV: "1",
+            "FALLOW_AGENT_SOCKET": s.socket,
+            "FALLOW_VM_ID": s.vm_id,
+            "FALLOW_KIND": s.kind,
+            "FALLOW_SPEED": str(s.speed),
+            "FALLOW_PRICE": str(s.price),
+            "FALLOW_CONTAINER_CGROUPS": ":".join(str(d) for d in dirs),
+        }
+
+
+def _check(settings: AgentSettings) -> None:
+    """Raises FatalError naming the first setting that cannot be."""
+    if settings.kind not in set(VmKind):
+        raise FatalError(f"kind is {settings.kind!r}; it must be one of {', '.join(VmKind)}")
+    if not settings.socket:
+        raise FatalError("socket is not set: the agent serves its VM's state on that unix socket")
+    if "/" in settings.vm_id or settings.vm_id in ("", ".", ".."):
+        raise FatalError(f"vm_id is {settings.vm_id!r}; it must be a plain name")
+    for name in ("cores", "memory_mb", "core_scale", "vm_speedup"):
+        if not getattr(settings, name) > 0:
+            raise FatalError(f"{name} is {getattr(settings, name)!r}; it must be above 0")
+    for name in ("notice_s", "link_loss_s"):
+        if not getattr(settings, name) >= 0:
+            raise FatalError(f"{name} is {getattr(settings, name)!r}; it must be at least 0")

@@ -1,0 +1,65 @@
+"""The machine under the VMs: where their cgroups may be made, and that they end up empty."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from fallow.infra import clock
+from harvest_agent import processes
+from harvest_agent.cgroup_find import IN_SCOPE, parse_mounts, parse_own
+from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, make_host_tree
+
+AUTO = "auto"
+NONE = "none"
+
+
+def tree_of(root: str, kernel: Kernel) -> tuple[HostTree, bool]:
+    """The host tree that the setting `cgroup_root` means, and whether it was made here (and is ours to remove).
+
+    `auto` makes one named after this process, another plain name makes that one, a tree in the fleet's words is used
+    as it is. Raises CgroupError, for `none` too (`none:reason` gives the fleet's own): its text is the note that
+    people read.
+    """
+    if root == NONE or root.startswith(NONE + ":"):
+        raise CgroupError(root.removeprefix(NONE).removeprefix(":") or "switched off (cgroup_root = none)")
+    if "|" in root:
+        try:
+            return HostTree.decode(root), False
+        except ValueError as e:
+            raise CgroupError(str(e)) from None
+    return make_tree(f"fallow-{os.getpid()}" if root == AUTO else root, kernel), True
+
+
+def make_tree(name: str, kernel: Kernel) -> HostTree:
+    """Raises CgroupError saying why no cgroup may be written here."""
+    if not name or "/" in name or name in (".", ".."):
+        raise CgroupError(f"{name!r} is not a name for a cgroup")
+    try:
+        mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+        own = parse_own(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
+    except OSError as e:
+        raise CgroupError(f"{e.filename}: {e.strerror}") from e
+    return make_host_tree(mounts, own, name, kernel, in_scope=bool(os.environ.get(IN_SCOPE)))
+
+
+def encode_root(root: str, kernel: Kernel) -> tuple[str, HostTree | None]:
+    """What the fleet gives its agents as `cgroup_root`, and the tree that it has to remove in the end."""
+    try:
+        tree, mine = tree_of(root, kernel)
+    except CgroupError as e:
+        return f"{NONE}:{e}", None
+    return tree.encode(), tree if mine else None
+
+
+async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
+    """Kills what is inside until nothing is; False where something outlived `timeout_s`. Raises CgroupError."""
+    deadline_mono_s = clock.mono_s() + timeout_s
+    while pids := [pid for pid in cgroup.pids() if pid != os.getpid()]:
+        if clock.mono_s() > deadline_mono_s:
+            return False
+        processes.send(pids, signal.SIGKILL)
+        await asyncio.sleep(0.01)
+    return True

@@ -1,0 +1,62 @@
+"""What a fleet leaves in its state folder so that the next one can clear up after a kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from fallow.infra.log import get_logger
+from fallow.infra.tasks import FatalError
+from harvest_agent import host, processes
+from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, remove_host_tree
+
+_KILL_TIMEOUT_S = 5.0
+
+_log = get_logger("harvest_agent.ledger")
+
+
+class FleetLedger:
+    """One small file: which process uses the folder, and the host tree it made (None where it may write no cgroup)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def recover(self, kernel: Kernel) -> None:
+        """Empties and removes the tree of a fleet that is dead. Raises FatalError while that fleet lives."""
+        try:
+            raw = json.loads(self._path.read_text(encoding="utf-8"))
+            pid, start_ticks = int(raw["pid"]), int(raw["start_ticks"])
+            tree = HostTree.decode(raw["tree"]) if raw["tree"] else None
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise FatalError(f"{self._path} is damaged ({e!r}); remove it if no fleet uses this folder") from None
+        owner = processes.read_process(pid)
+        if owner is not None and owner.start_ticks == start_ticks and pid != os.getpid():
+            raise FatalError(f"the fleet with pid {pid} still uses {self._path.parent}; stop it first")
+        if tree is not None:
+            await _clear(tree, kernel)
+        self._path.unlink(missing_ok=True)
+
+    def write(self, tree: HostTree | None) -> None:
+        me = processes.read_process(os.getpid())
+        assert me is not None  # /proc without this process in it is no /proc
+        entry = {"pid": me.pid, "start_ticks": me.start_ticks, "tree": "" if tree is None else tree.encode()}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(entry), encoding="utf-8")
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+async def _clear(tree: HostTree, kernel: Kernel) -> None:
+    try:
+        for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
+            vm = VmCgroup(tree, name, kernel)
+            vm.freeze(False)
+            await host.empty(vm, timeout_s=_KILL_TIMEOUT_S)
+            vm.remove()
+        remove_host_tree(tree, kernel)
+    except CgroupError as e:
+        _log.warning("the cgroups of a dead fleet cannot be removed", error=str(e))

@@ -1,0 +1,99 @@
+"""The seam between running activations and what containers are made of.
+
+A backend starts containers whose server already answers; everything after that is the action-container protocol
+(`POST /init` once, then `POST /run`), the same for every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fallow.core.model import ContainerId
+from invoker.logs import LogCollector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A complete HTTP answer. `total_bytes` exceeds len(body) where the rest was read and dropped."""
+
+    status: int
+    body: bytes
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """No complete answer will come.
+
+    `sent` is False when nothing of the request left this process: the only case in which it may be sent elsewhere.
+    """
+
+    sent: bool
+    out_of_memory: bool = False
+
+
+Reply = Answer | Broken
+
+
+class StartError(Exception):
+    """A container could not be started; the text says why, for the operator's log."""
+
+
+class Container(Protocol):
+    """One started container. Its methods are called from the event loop only."""
+
+    logs: LogCollector
+
+    async def post(self, path: str, body: bytes) -> Reply:
+        """Send one request and wait for its answer; one at a time. The caller owns the deadline: a container whose
+        request was given up can only be destroyed."""
+        ...
+
+    def cpu_s(self) -> float | None:
+        """CPU time used so far, in real core-seconds; None = not measurable."""
+        ...
+
+    def drain_logs(self) -> None:
+        """Take into `logs` what the container has written by now, without waiting."""
+        ...
+
+    def watch(self, *, running: bool) -> None:
+        """Enforce the memory limit while a call runs."""
+        ...
+
+    async def destroy(self) -> None:
+        """End the container and everything it started, and free what it held. May be called twice."""
+        ...
+
+
+class Backend(Protocol):
+    """Starts containers."""
+
+    kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"
+
+    async def start(
+        self,
+        container_id: ContainerId,
+        *,
+        kind: str,
+        memory_mb: int,
+        cap_cores: float,
+        on_exit: Callable[[], None],
+    ) -> Container:
+        """Start an empty container and wait until its server takes connections. `on_exit` is called once, from the
+        loop, when it ends by itself. Raises StartError. A cancelled start leaves nothing behind."""
+        ...
+
+    def cpu_total_s(self) -> float:
+        """Real CPU seconds of all containers, past ones included."""
+        ...
+
+    def memory_mb(self) -> float:
+        """Resident memory of all live containers."""
+        ...
+
+    async def close(self) -> None:
+        """End every container and the backend's own helpers."""
+        ...

@@ -1,0 +1,348 @@
+"""Does what the pool's brain decides: starts and ends containers, runs calls in them, reports how it went.
+
+All decisions are `PoolState`'s. This keeps its own books only of what it does: containers that exist, starts under way,
+calls that were dispatched here and have not been finished with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from fallow.core.model import ActivationId, ContainerId, ControllerId, Outcome, ReturnReason, Status
+from fallow.core.pool_events import (
+    AbandonRun,
+    CancelRequested,
+    ContainerDestroyed,
+    ContainerDied,
+    ContainerStarted,
+    ContainerStartFailed,
+    DestroyContainer,
+    FailUnstarted,
+    PoolEvent,
+    PoolInstruction,
+    ReturnUnstarted,
+    RunEnded,
+    RunInContainer,
+    RunRequested,
+    StartContainer,
+)
+from fallow.infra import clock, codec
+from fallow.infra.log import get_logger
+from fallow.infra.messages import Completed, Recorded, Result, Returned, Run
+from invoker import logs, outcome
+from invoker.attempt import Attempt, Ran, Unstarted
+from invoker.backends.base import Backend, Container, StartError
+from invoker.calls import Call, CallKey, make_record, make_result
+from invoker.code_cache import CodeCache
+from invoker.recorder import Recorder, Settled
+
+log = get_logger("invoker.executor")
+
+
+class Brain(Protocol):
+    """What the executor needs of PoolState."""
+
+    def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]: ...
+
+
+class Outbound(Protocol):
+    """What the executor says, and to whom (`links.Links`)."""
+
+    def send(self, controller_id: str, message: Returned | Result | Completed | Recorded) -> None: ...
+
+    def api_url(self, controller_id: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmFacts:
+    """What records say of the VM, and how its cores compare with real ones."""
+
+    vm_id: str
+    vm_kind: str
+    core_scale: Callable[[], float]  # real cores per core of the VM, now
+    refusal: Callable[[], ReturnReason | None]  # why no new call may start here now
+
+
+class Executor:
+    """Runs inside `group`: one task per call, one per container that starts or ends."""
+
+    def __init__(
+        self,
+        *,
+        group: asyncio.TaskGroup,
+        pool: Brain,
+        backend: Backend,
+        codes: CodeCache,
+        recorder: Recorder,
+        outbound: Outbound,
+        vm: VmFacts,
+    ) -> None:
+        self._group = group
+        self._pool = pool
+        self._backend = backend
+        self._codes = codes
+        self._recorder = recorder
+        self._outbound = outbound
+        self._vm = vm
+        self._calls: dict[CallKey, Call] = {}
+        self._containers: dict[ContainerId, Container] = {}
+        self._starts: dict[ContainerId, asyncio.Task[None]] = {}
+        self._busy: dict[ContainerId, Call] = {}
+        self._dead: set[ContainerId] = set()  # ended while a call ran in them
+        self._unrecorded: dict[CallKey, tuple[str, Result]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # What the links bring.
+
+    def run_requested(self, controller_id: str, run: Run) -> None:
+        """A dispatch. What is here already is not started twice."""
+        key = (run.activation_id, run.attempt)
+        if key in self._calls or key in self._unrecorded:
+            return
+        spec = codec.decode_action(run.action)
+        reason = self._vm.refusal()
+        if reason is None and spec.kind not in self._backend.kinds:
+            reason = ReturnReason.UNSUPPORTED
+        if reason is not None:
+            self._return(controller_id, key, reason)
+            return
+        call = Call(controller_id=controller_id, run=run, spec=spec, received_mono_s=clock.mono_s())
+        self._calls[key] = call
+        self._idle.clear()
+        self._request(call)
+
+    def cancel_requested(self, activation_id: str, attempt: int) -> None:
+        """A controller fenced this attempt off: nothing of it is wanted, but its slot must be freed."""
+        call = self._calls.get((activation_id, attempt))
+        if call is None:
+            return
+        self.feed(CancelRequested(activation_id=ActivationId(activation_id), attempt=attempt))
+        if call.result is None and self._calls.get(call.key) is call:
+            self._finish(call, Completed(activation_id=activation_id, attempt=attempt))  # it was still queued
+
+    def holds(self, controller_id: str) -> list[CallKey]:
+        """Attempts of a controller that run, wait, or ended without their record standing yet."""
+        running = [c.key for c in self._calls.values() if c.controller_id == controller_id]
+        ended = [key for key, (owner, _) in self._unrecorded.items() if owner == controller_id]
+        return list(dict.fromkeys([*running, *ended]))
+
+    def undelivered(self, controller_id: str) -> list[Result]:
+        """Results a reconnected controller may never have got: those whose records do not stand yet."""
+        return [result for owner, result in self._unrecorded.values() if owner == controller_id]
+
+    def settled(self, controller_id: str, flush: Settled) -> None:
+        """The recorder is done with these attempts."""
+        for key in flush.attempts:
+            self._unrecorded.pop(key, None)
+        if flush.standing:
+            self._outbound.send(controller_id, Recorded(activation_ids=flush.standing))
+
+    async def stop(self) -> None:
+        """Cut off every call without an outcome: nothing is said of it, so its controller runs it elsewhere."""
+        tasks = [c.task for c in self._calls.values() if c.task is not None and c.result is None]
+        tasks += self._starts.values()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def idle(self) -> None:
+        """Wait until no call is here."""
+        await self._idle.wait()
+
+    def feed(self, event: PoolEvent) -> None:
+        """Tell the brain, do what it says."""
+        for instruction in self._pool.handle(event, clock.mono_s()):
+            self._do(instruction)
+
+    # What the brain says.
+
+    def _do(self, instruction: PoolInstruction) -> None:
+        match instruction:
+            case StartContainer(container_id=container_id):
+                self._starts[container_id] = self._group.create_task(self._start(instruction))
+            case RunInContainer(activation_id=activation_id, attempt=attempt):
+                call = self._calls[(activation_id, attempt)]
+                self._busy[instruction.container_id] = call
+                call.task = self._group.create_task(self._run(call, instruction))
+            case DestroyContainer():
+                self._group.create_task(self._destroy(instruction))
+            case ReturnUnstarted(activation_id=activation_id, attempt=attempt):
+                self._return(instruction.controller_id, (activation_id, attempt), instruction.reason)
+            case FailUnstarted(activation_id=activation_id, attempt=attempt):
+                self._fail_unstarted(self._calls[(activation_id, attempt)], instruction.error)
+            case AbandonRun(activation_id=activation_id, attempt=attempt):
+                self._abandon(self._calls[(activation_id, attempt)])
+            case _:
+                assert_never(instruction)
+
+    def _request(self, call: Call) -> None:
+        run = call.run
+        self.feed(
+            RunRequested(
+                controller_id=ControllerId(call.controller_id),
+                activation_id=ActivationId(run.activation_id),
+                attempt=run.attempt,
+                action=call.spec,
+                payload_bytes=len(run.args),
+                cap_cores=run.cap_cores,
+            )
+        )
+
+    def _return(self, controller_id: str, key: CallKey, reason: ReturnReason) -> None:
+        self._forget(key)
+        self._outbound.send(controller_id, Returned(activation_id=key[0], attempt=key[1], reason=reason.value))
+
+    def _forget(self, key: CallKey) -> None:
+        self._calls.pop(key, None)
+        if not self._calls:
+            self._idle.set()
+
+    def _finish(self, call: Call, message: Completed | None) -> None:
+        self._forget(call.key)
+        if message is not None:
+            self._outbound.send(call.controller_id, message)
+
+    def _fail_unstarted(self, call: Call, error: str) -> None:
+        log.error("no_container", activation=call.run.activation_id, action=str(call.spec.key), error=error)
+        now_s, now_ms = clock.mono_s(), clock.unix_ms()
+        ending = outcome.error(Status.WHISK_ERROR, outcome.NO_CONTAINER)
+        measured = Outcome(status=ending.status, wait_s=now_s - call.received_mono_s)
+        result = make_result(call, ending, measured, start_unix_ms=now_ms, end_unix_ms=now_ms, completed=True)
+        self._conclude(call, result, [])
+        self._finish(call, None)
+
+    def _abandon(self, call: Call) -> None:
+        """A decided outcome is recorded all the same: the fence says whether it counts."""
+        call.abandoned = True
+        if call.result is not None:
+            return
+        if call.task is not None:
+            call.task.cancel()
+        self._finish(call, Completed(activation_id=call.run.activation_id, attempt=call.run.attempt))
+
+    # Containers.
+
+    async def _start(self, order: StartContainer) -> None:
+        container_id = order.container_id
+        try:
+            container = await self._backend.start(
+                container_id,
+                kind=order.kind,
+                memory_mb=order.memory_mb,
+                cap_cores=order.cap_cores,
+                on_exit=lambda: self._died(container_id),
+            )
+        except StartError as e:
+            del self._starts[container_id]
+            log.warning("container_start_failed", container=container_id, kind=order.kind, error=str(e))
+            self.feed(ContainerStartFailed(container_id=container_id, error=str(e)))
+            return
+        del self._starts[container_id]
+        self._containers[container_id] = container
+        self.feed(ContainerStarted(container_id=container_id))
+
+    async def _destroy(self, order: DestroyContainer) -> None:
+        start = self._starts.pop(order.container_id, None)
+        if start is not None:
+            start.cancel()
+            await asyncio.wait([start])
+        container = self._containers.pop(order.container_id, None)
+        if container is not None:
+            await container.destroy()
+        self.feed(ContainerDestroyed(container_id=order.container_id))
+
+    def _died(self, container_id: ContainerId) -> None:
+        """A container's process ended by itself. In a run the broken connection tells; in a start, the start."""
+        if container_id in self._busy:
+            self._dead.add(container_id)
+        elif container_id in self._containers:
+            self.feed(ContainerDied(container_id=container_id))
+
+    # Runs.
+
+    async def _run(self, call: Call, order: RunInContainer) -> None:
+        container = self._containers[order.container_id]
+        container.watch(running=True)
+        container.logs.begin(call.spec.logs_mb)
+        keep = False
+        try:
+            keep = await self._attempt(call, container, order)
+        except Exception as e:  # the activation's door: one call's bug must not end the others
+            log.error("activation_broke", activation=call.run.activation_id, exc_info=e)
+            if call.result is None:
+                self._fail_unstarted(call, repr(e))
+            else:
+                self._finish(call, None)
+        finally:
+            container.watch(running=False)
+            del self._busy[order.container_id]
+            keep = keep and order.container_id not in self._dead
+            self._dead.discard(order.container_id)
+        if not call.abandoned:
+            activation_id = ActivationId(call.run.activation_id)
+            self.feed(RunEnded(container_id=order.container_id, activation_id=activation_id, keep=keep))
+        if call.key in self._calls and call.result is None and not call.abandoned:
+            self._request(call)  # the warm container had gone before the call reached it
+
+    async def _attempt(self, call: Call, container: Container, order: RunInContainer) -> bool:
+        """Run, answer, collect logs, record. Returns whether the container may serve again."""
+        attempt = Attempt(call, container, api_host=self._outbound.api_url(call.controller_id))
+        ran = await attempt.execute(self._codes, init=order.init)
+        match ran:
+            case Unstarted.NO_STORE:
+                log.warning("returned", activation=call.run.activation_id, reason=ran.value)
+                self._return(call.controller_id, call.key, ReturnReason.UNHEALTHY)
+                return False
+            case Unstarted.STALE_CONTAINER:
+                return False
+            case Ran():
+                pass
+        ending = ran.ending
+        container.drain_logs()
+        # After a developer error nobody waits for sentinels that a broken runtime may never write.
+        joined = container.logs.complete or not ending.keeps_container
+        result = make_result(
+            call,
+            ending,
+            self._outcome(call, ran, prewarmed=order.prewarmed),
+            start_unix_ms=ran.start_unix_ms,
+            end_unix_ms=ran.start_unix_ms + max(0, round((clock.mono_s() - ran.start_mono_s) * 1000)),
+            completed=joined,
+        )
+        keep = ending.keeps_container and container.logs.complete
+        if joined:
+            self._conclude(call, result, container.logs.take("" if container.logs.complete else logs.DEVELOPER_ERROR))
+            self._finish(call, None)
+            return keep
+        self._decide(call, result)
+        keep = await container.logs.wait(call.spec.logs_mb)
+        self._record(call, result, container.logs.take("" if keep else logs.INCOMPLETE))
+        self._finish(call, Completed(activation_id=call.run.activation_id, attempt=call.run.attempt))
+        return keep
+
+    def _outcome(self, call: Call, ran: Ran, *, prewarmed: bool) -> Outcome:
+        return Outcome(
+            status=ran.ending.status,
+            wait_s=max(0.0, ran.start_mono_s - call.received_mono_s),
+            init_s=ran.init_s,
+            run_s=ran.run_s,
+            cpu_s=None if ran.cpu_real_s is None else ran.cpu_real_s / self._vm.core_scale(),
+            prewarmed=prewarmed and ran.init_s is not None,
+        )
+
+    def _conclude(self, call: Call, result: Result, lines: list[str]) -> None:
+        self._decide(call, result)
+        self._record(call, result, lines)
+
+    def _decide(self, call: Call, result: Result) -> None:
+        call.result = result
+        self._unrecorded[call.key] = (call.controller_id, result)
+        self._outbound.send(call.controller_id, result)
+
+    def _record(self, call: Call, result: Result, lines: list[str]) -> None:
+        record = make_record(call, result, lines, vm_id=self._vm.vm_id, vm_kind=self._vm.vm_kind)
+        self._recorder.add(call.controller_id, record)

@@ -1,0 +1,136 @@
+"""Final records on their way to the store: pipelined, kept while the store is away, bounded.
+
+A record is handed over once and never dropped: it leaves when the store has said what became of it. At the bound the
+VM calls itself unhealthy, so no new calls come; what runs may still add its records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fallow.infra.log import get_logger
+from fallow.infra.records import Record
+from fallow.infra.store import StoreError, WriteVerdict
+from invoker.cancellation import honour_cancellation
+
+LINGER_S = 0.003  # records that end within it share one flush
+BATCH_RECORDS = 256
+BATCH_BYTES = 8 << 20
+MAX_RECORDS = 10_000
+MAX_BYTES = 128 << 20
+RETRY_S = 0.25
+
+log = get_logger("invoker.recorder")
+
+
+class RecordStore(Protocol):
+    """The part of the store that takes records."""
+
+    async def write_records(self, records: Sequence[Record]) -> list[WriteVerdict]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What one flush did for one controller: `attempts` need nothing more, `standing` activations have their record.
+
+    A fenced attempt is in the first only: its activation's record is another attempt's to write.
+    """
+
+    attempts: list[tuple[str, int]]
+    standing: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    controller_id: str
+    record: Record
+    size_bytes: int
+
+
+def _size(record: Record) -> int:
+    return 512 + len(record.result) + sum(map(len, record.logs))
+
+
+class Recorder:
+    """`on_settled(controller_id, settled)` is called after each flush, once per controller."""
+
+    def __init__(
+        self,
+        *,
+        store: RecordStore,
+        on_settled: Callable[[str, Settled], None],
+        max_records: int = MAX_RECORDS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._store = store
+        self._on_settled = on_settled
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._pending: list[_Pending] = []
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.fenced = 0  # late results that a newer attempt had fenced off
+
+    @property
+    def full(self) -> bool:
+        """The bound is reached: this VM must get no new calls."""
+        return len(self._pending) >= self._max_records or self._bytes >= self._max_bytes
+
+    def add(self, controller_id: str, record: Record) -> None:
+        """Take a record. Never refuses, never blocks."""
+        size = _size(record)
+        self._pending.append(_Pending(controller_id=controller_id, record=record, size_bytes=size))
+        self._bytes += size
+        self._idle.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(LINGER_S)
+            while self._pending:
+                await self._flush()
+                honour_cancellation()
+            self._wake.clear()
+            self._idle.set()
+
+    async def flushed(self) -> None:
+        """Wait until nothing is pending (`run` must be running)."""
+        await self._idle.wait()
+
+    async def _flush(self) -> None:
+        batch = self._batch()
+        try:
+            verdicts = await self._store.write_records([p.record for p in batch])
+        except StoreError as e:
+            log.warning("records_kept", pending=len(self._pending), bytes=self._bytes, error=str(e))
+            await asyncio.sleep(RETRY_S)
+            return
+        del self._pending[: len(batch)]
+        self._bytes -= sum(p.size_bytes for p in batch)
+        settled: dict[str, Settled] = {}
+        for pending, verdict in zip(batch, verdicts, strict=True):
+            record = pending.record
+            mine = settled.setdefault(pending.controller_id, Settled(attempts=[], standing=[]))
+            mine.attempts.append((record.activation_id, record.attempt))
+            if verdict is WriteVerdict.FENCED:
+                self.fenced += 1
+                log.info("result_fenced", activation=record.activation_id, attempt=record.attempt)
+            else:
+                mine.standing.append(record.activation_id)
+        for controller_id, mine in settled.items():
+            self._on_settled(controller_id, mine)
+
+    def _batch(self) -> list[_Pending]:
+        size = 0
+        for n, pending in enumerate(self._pending[:BATCH_RECORDS]):
+            size += pending.size_bytes
+            if size > BATCH_BYTES and n > 0:
+                return self._pending[:n]
+        return self._pending[:BATCH_RECORDS]

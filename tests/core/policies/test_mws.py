@@ -1,0 +1,421 @@
+"""MWS against a literal transcription of its pseudo code, and the worked behaviour of worker sets."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.core.demand import UNKNOWN, Estimate
+from fallow.core.model import ActionKey, ActionSpec, Activation, ActivationId, Resources, VmId, VmKind
+from fallow.core.policies.base import ClusterView, Sample, VmView, make_policy, policies
+from fallow.core.policies.mws import CONSIDERED_KEPT, SHRINK_AFTER_S, Mws, WorkerSet
+from fallow.core.ring import action_position, position_of
+
+HARVEST, REGULAR = VmKind.HARVEST, VmKind.REGULAR
+PYTHON = "python:3"
+
+
+class FakeCluster:
+    """A ClusterView over plain VmViews."""
+
+    def __init__(self, vms: Sequence[VmView], controllers: int = 1) -> None:
+        self.views = {vm.id: vm for vm in vms}
+        self.controllers = controllers
+        self.looked_at: list[VmId] = []
+
+    def vm(self, vm_id: VmId) -> VmView:
+        self.looked_at.append(vm_id)
+        return self.views[vm_id]
+
+    def vm_ids(self, kind: VmKind) -> Sequence[VmId]:
+        return sorted((i for i, vm in self.views.items() if vm.kind is kind), key=lambda i: (position_of(i), i))
+
+
+def make_vm(
+    name: str,
+    *,
+    cores: float = 8.0,
+    used: float = 0.0,
+    memory_mb: float = 8192.0,
+    used_mb: float = 0.0,
+    usable: bool = True,
+    kind: VmKind = HARVEST,
+    runtimes: tuple[str, ...] = (PYTHON,),
+) -> VmView:
+    return VmView(
+        id=VmId(name),
+        kind=kind,
+        speed=1.0,
+        price=1.0,
+        capacity=Resources(cpu_cores=cores, memory_mb=memory_mb),
+        used=Resources(cpu_cores=used, memory_mb=used_mb),
+        in_flight=0,
+        queued=0,
+        usable=usable,
+        runtimes=runtimes,
+    )
+
+
+def make_call(name: str = "f", memory_mb: int = 256) -> Activation:
+    spec = ActionSpec(namespace="ns", name=name, version="0.0.1", revision="1", kind=PYTHON, memory_mb=memory_mb)
+    return Activation(id=ActivationId("0" * 32), action=spec, blocking=True)
+
+
+def make_mws(cluster: FakeCluster) -> Mws:
+    policy = Mws()
+    for vm in cluster.views.values():
+        policy.vm_joined(vm.id, vm.kind, 0.0)
+        policy.vm_usable(vm.id, vm.usable, 0.0)
+    return policy
+
+
+def feed(policy: Mws, action: ActionKey, *, arrivals: int, cpu_cores: float, exec_s: float, until_s: float) -> None:
+    """So many calls spread evenly over the 10 s before `until_s`, and a batch of five samples."""
+    for number in range(arrivals):
+        policy.arrived(action, until_s - 9.0 + 9.0 * number / arrivals)
+    for _ in range(5):
+        policy.completed(action, Sample(cpu_cores=cpu_cores, exec_s=exec_s, total_s=exec_s), until_s)
+
+
+def in_ring_order(cluster: FakeCluster, action: ActionKey, kind: VmKind = HARVEST) -> list[VmId]:
+    ids = list(cluster.vm_ids(kind))
+    first = next((n for n, i in enumerate(ids) if position_of(i) >= action_position(action)), 0)
+    return ids[first:] + ids[:first]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the pseudo code answers."""
+
+    chosen: VmId | None
+    fits: bool
+    next: int
+    looked_at: list[VmId]
+
+
+def reference(
+    walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
+) -> Reference:
+    """The pseudo code of the choice, line by line. `walk` are the VMs in ring order from home, unusable ones too."""
+    workers = [w for w in walk if w.usable and PYTHON in w.runtimes]
+    n, nxt = len(workers), None
+    best_fit: VmView | None = None
+    best_busy: VmView | None = None
+    a_cpu = a_mb = 0.0
+    looked_at: list[VmId] = []
+
+    def score(w: VmView) -> float:
+        return w.used.cpu_cores / (0.7 * w.capacity.cpu_cores) + w.used.memory_mb / (0.7 * w.capacity.memory_mb)
+
+    for step, w in enumerate(workers, 1):
+        looked_at.append(w.id)
+        avail_cpu = 0.7 * w.capacity.cpu_cores - w.used.cpu_cores
+        avail_mb = 0.7 * w.capacity.memory_mb - w.used.memory_mb
+        if avail_cpu >= need.cpu_cores and avail_mb >= mem_f and w.capacity.cpu_cores >= need.cap_cores:
+            a_cpu, a_mb = a_cpu + avail_cpu, a_mb + avail_mb
+            if best_fit is None or score(w) < score(best_fit):
+                best_fit = w
+        elif best_fit is None and (best_busy is None or score(w) < score(best_busy)):
+            best_busy = w
+        if best_fit is not None and a_cpu >= demand_cpu and a_mb >= demand_mb:
+            if nxt is None:
+                nxt = step
+            if step >= k:
+                break
+    if nxt is None:
+        nxt = n
+    chosen = best_fit or best_busy
+    return Reference(chosen.id if chosen else None, best_fit is not None, nxt, looked_at)
+
+
+vm_views = st.builds(
+    make_vm,
+    st.integers(0, 60).map(lambda n: f"h{n}"),
+    cores=st.sampled_from([1.0, 2.0, 3.5, 8.0, 32.0]),
+    used=st.sampled_from([0.0, 0.25, 0.7, 1.0, 2.0, 6.0]),
+    memory_mb=st.sampled_from([512.0, 4096.0, 16384.0]),
+    used_mb=st.sampled_from([0.0, 128.0, 300.0, 3000.0]),
+    usable=st.booleans(),
+    runtimes=st.sampled_from([(PYTHON,), (PYTHON, "nodejs:20"), (PYTHON,), ("nodejs:20",)]),
+)
+clusters = st.lists(vm_views, max_size=20, unique_by=lambda vm: vm.id)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(clusters, st.integers(0, 40), st.floats(0.0, 5.0), st.floats(0.0, 9.0)), min_size=1, max_size=4
+    ),
+    controllers=st.integers(1, 3),
+    memory_mb=st.sampled_from([128, 256, 1024]),
+)
+def test_choice_equals_the_pseudo_code(
+    steps: list[tuple[list[VmView], int, float, float]], controllers: int, memory_mb: int
+) -> None:
+    call = make_call(memory_mb=memory_mb)
+    action = call.action.key
+    policy = Mws()
+    now_s = 0.0
+    size, home, shrunk_s = 1, None, -math.inf
+    for vms, arrivals, cpu_cores, exec_s in steps:
+        now_s += 20.0
+        cluster = FakeCluster(vms, controllers)
+        for vm_id in list(policy._kinds):
+            policy.vm_left(vm_id, now_s)
+        for vm in vms:
+            policy.vm_joined(vm.id, vm.kind, now_s)
+            # Marked by another criterion than the view's: what is hidden from one call must be skipped, too.
+            policy.vm_usable(vm.id, vm.usable or position_of(vm.id) % 2 == 0, now_s)
+        feed(policy, action, arrivals=arrivals, cpu_cores=cpu_cores, exec_s=exec_s, until_s=now_s)
+        placed = policy._actions[action.namespace, action.name]
+        need = placed.demand.estimate
+        running = placed.demand.rate_per_s(now_s) * controllers * need.time_s
+        k = size
+        walk = [cluster.views[i] for i in in_ring_order(cluster, action)]
+        expected = reference(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
+
+        decision = policy.place(call, HARVEST, cluster, now_s)
+
+        assert decision.vm_id == expected.chosen
+        if expected.chosen is not None:
+            assert decision.fits == expected.fits
+            kept = [seen.vm_id for seen in decision.considered]
+            assert kept[:CONSIDERED_KEPT] == expected.looked_at[:CONSIDERED_KEPT]
+            assert expected.chosen in kept
+            assert (decision.cpu_cores, decision.memory_mb, decision.cap_cores) == (
+                need.cpu_cores,
+                memory_mb,
+                need.cap_cores,
+            )
+            now_home = next(i for i in in_ring_order(cluster, action) if i in policy._rings[HARVEST].usable_ids)
+            if now_home != home or expected.next > size:
+                size, home = expected.next, now_home
+            elif expected.next < size and now_s - shrunk_s >= 30.0:
+                size, shrunk_s = expected.next, now_s
+        assert policy.worker_set_size(action, HARVEST) == size
+
+
+def test_the_worked_example_of_the_docstring() -> None:
+    call = make_call()
+    action = call.action.key
+    homes = in_ring_order(FakeCluster([make_vm(f"h{n}") for n in range(4)]), action)
+    cluster = FakeCluster(
+        [
+            make_vm(homes[0], cores=4.0, used=0.8, used_mb=2048.0),
+            make_vm(homes[1], cores=2.0, used=1.2),
+            make_vm(homes[2], cores=8.0, used=0.6, used_mb=1024.0),
+            make_vm(homes[3]),
+        ],
+        controllers=2,
+    )
+    policy = make_mws(cluster)
+    feed(policy, action, arrivals=18, cpu_cores=0.5, exec_s=1.5, until_s=20.0)  # 2/s: the present second is not begun
+
+    decision = policy.place(call, HARVEST, cluster, 20.0)
+
+    assert decision.vm_id == homes[2]
+    assert decision.fits
+    assert [(c.vm_id, round(c.score, 3), c.fits) for c in decision.considered] == [
+        (homes[0], 0.643, True),
+        (homes[1], 0.857, False),
+        (homes[2], 0.286, True),
+    ]
+    assert decision.reason == "fits: smallest score of 3 looked at, worker set of 3"
+    assert (decision.cpu_cores, decision.memory_mb, decision.cap_cores) == (0.5, 256, 1.0)
+    assert policy.worker_set_size(action, HARVEST) == 3
+
+
+def test_unknown_action_goes_home_and_books_a_core() -> None:
+    cluster = FakeCluster([make_vm(f"h{n}") for n in range(5)])
+    policy = make_mws(cluster)
+    call = make_call()
+    policy.arrived(call.action.key, 0.0)
+    decision = policy.place(call, HARVEST, cluster, 0.0)
+    assert decision.vm_id == in_ring_order(cluster, call.action.key)[0]
+    assert decision.cpu_cores == UNKNOWN.cpu_cores == 1.0
+    assert cluster.looked_at == [decision.vm_id]
+
+
+def test_overload_takes_the_least_busy_and_says_so() -> None:
+    cluster = FakeCluster([make_vm(f"h{n}", used=8.0 - n * 0.1) for n in range(5)])
+    decision = make_mws(cluster).place(make_call(), HARVEST, cluster, 0.0)
+    assert decision.vm_id == "h4"
+    assert not decision.fits
+    assert decision.reason == "overload: least busy of 5, none fits"
+    assert {seen.note for seen in decision.considered} == {"CPU is busy"}
+
+
+@pytest.mark.parametrize(
+    ("vm", "note"),
+    [
+        (make_vm("h0", used_mb=8000.0), "memory is taken"),
+        (make_vm("h0", cores=1.5), "has too few cores"),
+    ],
+)
+def test_a_busy_vm_says_why(vm: VmView, note: str) -> None:
+    cluster = FakeCluster([vm])
+    policy = make_mws(cluster)
+    call = make_call()
+    feed(policy, call.action.key, arrivals=1, cpu_cores=1.0, exec_s=0.1, until_s=10.0)  # cap_f = 2
+    decision = policy.place(call, HARVEST, cluster, 10.0)
+    assert [seen.note for seen in decision.considered] == [note]
+
+
+def test_a_busy_vm_does_not_spoil_the_comparison_of_those_that_fit() -> None:
+    call = make_call(memory_mb=512)
+    homes = in_ring_order(FakeCluster([make_vm(f"h{n}") for n in range(3)]), call.action.key)
+    cluster = FakeCluster(
+        [make_vm(homes[0], used=3.0), make_vm(homes[1], memory_mb=600.0), make_vm(homes[2], used=2.0)]
+    )
+    policy = make_mws(cluster)
+    # More than the cluster holds: all three are looked at. The second is idle but too small for the call.
+    feed(policy, call.action.key, arrivals=90, cpu_cores=1.0, exec_s=10.0, until_s=20.0)
+    decision = policy.place(call, HARVEST, cluster, 20.0)
+    assert [seen.fits for seen in decision.considered] == [True, False, True]
+    assert decision.vm_id == homes[2]
+
+
+@pytest.mark.parametrize("used", [1.0, 7.0])
+def test_ties_go_to_the_vm_nearest_to_home(used: float) -> None:
+    cluster = FakeCluster([make_vm(f"h{n}", used=used) for n in range(4)])
+    policy = make_mws(cluster)
+    call = make_call()
+    feed(policy, call.action.key, arrivals=90, cpu_cores=1.0, exec_s=10.0, until_s=20.0)
+    decision = policy.place(call, HARVEST, cluster, 20.0)
+    assert len(decision.considered) == 4
+    assert decision.vm_id == in_ring_order(cluster, call.action.key)[0]
+
+
+def test_nothing_to_take_it() -> None:
+    empty = FakeCluster([])
+    assert Mws().place(make_call(), HARVEST, empty, 0.0).vm_id is None
+    regular_only = FakeCluster([make_vm("r1", kind=REGULAR)])
+    policy = make_mws(regular_only)
+    assert policy.place(make_call(), HARVEST, regular_only, 0.0).reason == "no harvest VM is usable"
+    assert policy.place(make_call(), REGULAR, regular_only, 0.0).vm_id == "r1"
+    other_runtime = FakeCluster([make_vm("h1", runtimes=("nodejs:20",))])
+    decision = make_mws(other_runtime).place(make_call(), HARVEST, other_runtime, 0.0)
+    assert decision.vm_id is None
+    assert PYTHON in decision.reason
+
+
+def test_a_vm_without_cores_is_busy_but_has_a_finite_score() -> None:
+    cluster = FakeCluster([make_vm("h0", cores=0.0)])
+    decision = make_mws(cluster).place(make_call(), HARVEST, cluster, 0.0)
+    assert decision.vm_id == "h0"
+    assert not decision.fits
+    assert math.isfinite(decision.considered[0].score)
+
+
+def test_considered_is_bounded_and_holds_the_chosen_one() -> None:
+    cluster = FakeCluster([make_vm(f"h{n}", used=8.0) for n in range(100)])
+    policy = make_mws(cluster)
+    last = in_ring_order(cluster, make_call().action.key)[-1]
+    cluster.views[last] = replace(cluster.views[last], used=Resources(cpu_cores=0.0, memory_mb=0.0))
+    decision = policy.place(make_call(), HARVEST, cluster, 0.0)
+    assert decision.vm_id == last
+    assert len(decision.considered) == CONSIDERED_KEPT + 1
+    assert decision.considered[-1].vm_id == last
+    assert decision.considered[-1].fits
+
+
+def test_walk_stops_early_in_a_big_cluster() -> None:
+    cluster = FakeCluster([make_vm(f"h{n}") for n in range(10_000)])
+    policy = make_mws(cluster)
+    call = make_call()
+    feed(policy, call.action.key, arrivals=100, cpu_cores=1.0, exec_s=1.0, until_s=20.0)
+    policy.place(call, HARVEST, cluster, 20.0)
+    # 100 calls in 9 s at one core: 11.1 cores, two VMs of 0.7 x 8.
+    assert cluster.looked_at == in_ring_order(cluster, call.action.key)[:2]
+
+
+def test_the_home_moves_with_its_vm_and_back() -> None:
+    cluster = FakeCluster([make_vm(f"h{n}") for n in range(6)])
+    policy = make_mws(cluster)
+    call = make_call()
+    first, second = in_ring_order(cluster, call.action.key)[:2]
+    assert policy.place(call, HARVEST, cluster, 0.0).vm_id == first
+    policy.vm_usable(first, False, 1.0)
+    assert policy.place(call, HARVEST, cluster, 1.0).vm_id == second
+    policy.vm_joined(first, HARVEST, 2.0)  # joined again: usable again
+    assert policy.place(call, HARVEST, cluster, 2.0).vm_id == first
+    policy.vm_left(first, 3.0)
+    assert policy.place(call, HARVEST, cluster, 3.0).vm_id == second
+
+
+def test_marking_an_unknown_vm_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        Mws().vm_usable(VmId("h1"), True, 0.0)
+
+
+def test_demand_of_all_controllers_is_counted() -> None:
+    vms = [make_vm(f"h{n}", cores=4.0) for n in range(20)]
+    sizes = []
+    for controllers in (1, 2, 4):
+        cluster = FakeCluster(vms, controllers)
+        policy = make_mws(cluster)
+        call = make_call(memory_mb=128)
+        feed(policy, call.action.key, arrivals=90, cpu_cores=0.5, exec_s=1.0, until_s=20.0)
+        policy.place(call, HARVEST, cluster, 20.0)
+        sizes.append(policy.worker_set_size(call.action.key, HARVEST))
+    assert sizes == [2, 4, 8]  # 5, 10 and 20 cores over VMs of 0.7 x 4 = 2.8
+
+
+def test_worker_set_grows_at_once_and_shrinks_every_30_s() -> None:
+    workers = WorkerSet()
+    sizes = []
+    for now_s, next_size in [(0, 5), (1, 9), (2, 7), (3, 4), (31.9, 3), (32, 3), (33, 8), (61, 2), (62, 2)]:
+        workers.update(next_size, home=VmId("h1"), computed_from=workers.version, now_s=float(now_s))
+        sizes.append(workers.size)
+    assert sizes == [5, 9, 7, 7, 7, 3, 8, 8, 2]
+    assert SHRINK_AFTER_S == 30.0
+
+
+def test_worker_set_takes_next_at_a_new_home_and_drops_old_updates() -> None:
+    workers = WorkerSet()
+    workers.update(9, home=VmId("h1"), computed_from=0, now_s=0.0)
+    workers.update(8, home=VmId("h1"), computed_from=1, now_s=0.0)
+    assert not workers.update(20, home=VmId("h1"), computed_from=1, now_s=1.0)
+    assert (workers.size, workers.home) == (8, "h1")
+    assert workers.update(2, home=VmId("h2"), computed_from=2, now_s=1.0)
+    assert (workers.size, workers.home) == (2, "h2")
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=30), st.integers(0, 2**32))
+def test_same_history_same_choices(history: list[tuple[int, bool]], seed: int) -> None:
+    def play(order: list[VmView]) -> list[VmId | None]:
+        cluster: ClusterView = FakeCluster(order)
+        policy = Mws()
+        for vm in order:
+            policy.vm_joined(vm.id, vm.kind, 0.0)
+        chosen = []
+        for number, (action, usable) in enumerate(history):
+            policy.vm_usable(VmId(f"h{action}"), usable, float(number))
+            policy.arrived(make_call(f"f{action}").action.key, float(number))
+            chosen.append(policy.place(make_call(f"f{action}"), HARVEST, cluster, float(number)).vm_id)
+        return chosen
+
+    vms = [make_vm(f"h{n}", used=n * 0.5) for n in range(1, 9)]
+    shuffled = list(vms)
+    random.Random(seed).shuffle(shuffled)
+    assert play(vms) == play(shuffled)  # nor does the order in which VMs joined matter
+
+
+def test_actions_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fallow.core.policies.mws.ACTIONS_KEPT", 3)
+    policy = Mws()
+    for name in ("a", "b", "c", "a", "d"):
+        policy.arrived(make_call(name).action.key, 0.0)
+    assert [name for _, name in policy._actions] == ["c", "a", "d"]
+
+
+def test_mws_is_registered() -> None:
+    assert "mws" in policies()
+    assert make_policy("mws", random.Random(0)).name == "mws"
+    with pytest.raises(ValueError, match=r"unknown policy 'round'; known: .*mws"):
+        make_policy("round", random.Random(0))

@@ -1,0 +1,370 @@
+"""A whole invoker against a real store and a controller that speaks the real link."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from aiohttp import web
+
+from fallow.core.model import ActionSpec, Status
+from fallow.infra import codec
+from fallow.infra.link import Link, LinkServer
+from fallow.infra.messages import (
+    Cancel,
+    CommandDone,
+    Completed,
+    Hello,
+    Message,
+    Recorded,
+    Report,
+    Result,
+    Returned,
+    Run,
+    VmCommand,
+    Welcome,
+)
+from fallow.infra.records import ActionDoc, ControllerLease
+from fallow.infra.redis_server import start_redis
+from fallow.infra.settings import InvokerSettings
+from fallow.infra.store import Store
+from fallow.infra.vmstate import VmState
+from invoker.app import serve
+from invoker.backends import procfs
+
+ECHO = b"def main(args):\n    print('said', args)\n    return args"
+SLEEP = b"import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}"
+CRASH = b"import os\ndef main(args):\n    os._exit(1)"
+WAIT_S = 15.0
+M = TypeVar("M")
+
+
+class Controller:
+    """Listens as a controller does and keeps what it hears."""
+
+    def __init__(self, store: Store, name: str = "c1") -> None:
+        self.name = name
+        self.heard: list[Message] = []
+        self.cancel: list[tuple[str, int]] = []
+        self.links: list[Link] = []
+        self._news = asyncio.Event()
+        self._store = store
+        self._server = LinkServer("secret", self._serve)
+        self._runner: web.AppRunner | None = None
+        self._seq = 0
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/link", self._server.handle)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        lease = ControllerLease(
+            controller_id=self.name, link_url=f"ws://127.0.0.1:{port}/link", api_url="http://api.example"
+        )
+        await self._store.renew_lease(lease, 60)
+
+    async def _serve(self, link: Link) -> None:
+        async for messages in link:
+            for message in messages:
+                self.heard.append(message)
+                if isinstance(message, Hello):
+                    link.send(Welcome(protocol=1, controller_id=self.name, cancel=self.cancel))
+                    self.links.append(link)
+            self._news.set()
+
+    async def until(self, what: Callable[[list[Message]], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not what(self.heard):
+                self._news.clear()
+                await self._news.wait()
+
+    async def hear(self, kind: type[M], activation_id: str = "") -> M:
+        """The first message of a kind, about an activation if one is named."""
+
+        def found(heard: list[Message]) -> list[M]:
+            mine = [m for m in heard if isinstance(m, kind)]
+            return [m for m in mine if not activation_id or getattr(m, "activation_id", "") == activation_id]
+
+        await self.until(lambda heard: bool(found(heard)))
+        return found(self.heard)[0]
+
+    async def recorded(self, activation_id: str) -> None:
+        await self.until(
+            lambda heard: any(isinstance(m, Recorded) and activation_id in m.activation_ids for m in heard)
+        )
+
+    def run(self, spec: ActionSpec, activation_id: str, args: bytes = b"{}", attempt: int = 1) -> None:
+        self._seq += 1
+        sent = self.links[-1].send(
+            Run(
+                activation_id=activation_id,
+                attempt=attempt,
+                seq=self._seq,
+                action=codec.encode_action(spec),
+                args=args,
+                cap_cores=1.0,
+                subject="guest",
+                transaction_id="t1",
+                accepted_unix_ms=1_700_000_000_000,
+            )
+        )
+        assert sent
+
+    async def close(self) -> None:
+        await self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    folder = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
+    redis = await start_redis(state_dir=folder, run_dir=folder)
+    opened = await Store.open(redis.url)
+    opened.test_url = redis.url  # type: ignore[attr-defined]
+    yield opened
+    await opened.close()
+    await redis.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def controller(store: Store) -> AsyncIterator[Controller]:
+    made = Controller(store)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def deploy(store: Store, make_spec: Callable[..., ActionSpec]) -> Callable[..., Awaitable[ActionSpec]]:
+    async def put(name: str, code: bytes, **changes: object) -> ActionSpec:
+        digest = hashlib.sha256(code).hexdigest()
+        doc = ActionDoc(
+            namespace="guest",
+            name=name,
+            version="0.0.1",
+            revision="",
+            updated_unix_ms=1,
+            kind="python:3",
+            code_digest=digest,
+            code_bytes=len(code),
+        )
+        doc = await store.put_action(doc, code, expect=None)
+        return make_spec(name=name, revision=doc.revision, code_digest=digest, **changes)
+
+    return put
+
+
+class Serving:
+    def __init__(self, settings: InvokerSettings) -> None:
+        self._stop = asyncio.Event()
+        self._task = asyncio.ensure_future(serve(settings, self._stop))
+
+    async def stop(self) -> int:
+        self._stop.set()
+        async with asyncio.timeout(WAIT_S):
+            return await self._task
+
+
+@pytest.fixture
+async def invoker(store: Store, controller: Controller, run_dir: Path) -> AsyncIterator[Serving]:
+    url: str = store.test_url  # type: ignore[attr-defined]
+    serving = Serving(InvokerSettings(redis_url=url, join_secret="secret", vm_id="r1", run_dir=str(run_dir)))
+    await controller.until(lambda _: bool(controller.links))
+    yield serving
+    assert await serving.stop() == 0
+
+
+async def test_hello_says_what_the_vm_is(controller: Controller, invoker: Serving) -> None:
+    hello = await controller.hear(Hello)
+    assert (hello.vm_id, hello.kind, hello.runtimes[0], hello.holds) == ("r1", "regular", "python:3", [])
+    assert hello.report.cores >= 1
+    assert hello.report.healthy
+    report = await controller.hear(Report)
+    assert report.notice_left_s is None
+
+
+async def test_cold_then_warm_call_with_logs_and_records(
+    controller: Controller, invoker: Serving, store: Store, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
+    spec = await deploy("echo", ECHO)
+    for n, cold in ((1, True), (2, False)):
+        activation_id = f"{n:032x}"
+        controller.run(spec, activation_id, b'{"n":1, "t": "a\\u00e9"}')
+        result = await controller.hear(Result, activation_id)
+        assert result.status == Status.SUCCESS
+        assert json.loads(result.result) == {"n": 1, "t": "aé"}
+        assert (result.init_s is not None) is cold
+        assert result.cpu_s is not None
+        assert result.completed, "the log is complete when the answer is"
+        await controller.recorded(activation_id)
+        record = await store.get_record("guest", activation_id)
+        assert record is not None
+        assert [line[31:] for line in record.logs] == ["stdout: said {'n': 1, 't': 'aé'}"]
+        assert record.wait_ms == record.start_unix_ms - 1_700_000_000_000
+        assert (record.init_ms is not None) is cold
+        assert (record.vm_id, record.transaction_id) == ("r1", "t1")
+
+
+async def test_developer_errors_end_the_container(
+    controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    crash, slow = await deploy("crash", CRASH), await deploy("slow", SLEEP, timeout_s=0.3)
+    controller.run(crash, "c" * 32)
+    controller.run(slow, "d" * 32, b'{"s": 30}')
+    crashed, late = await controller.hear(Result, "c" * 32), await controller.hear(Result, "d" * 32)
+    assert crashed.status == late.status == Status.DEVELOPER_ERROR
+    assert b"did not produce a valid response and exited unexpectedly" in crashed.result
+    assert late.result == b'{"error": "The action exceeded its time limits of 300 milliseconds."}'
+    assert late.timed_out
+    controller.run(crash, "e" * 32)
+    assert (await controller.hear(Result, "e" * 32)).init_s is not None, "a new container"
+
+
+async def test_cancelled_call_frees_its_slot_and_leaves_no_record(
+    controller: Controller, invoker: Serving, store: Store, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
+    spec = await deploy("slow", SLEEP)
+    controller.run(spec, "a" * 32, b'{"s": 30}')
+    await controller.until(lambda heard: any(isinstance(m, Report) and m.running for m in heard))
+    controller.links[-1].send(Cancel(activation_id="a" * 32, attempt=1))
+    await controller.hear(Completed, "a" * 32)
+    await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].running == 0)
+    assert not [m for m in controller.heard if isinstance(m, Result)]
+    assert await store.get_record("guest", "a" * 32) is None
+
+
+async def test_a_new_link_hears_what_is_held_and_gets_the_result(
+    controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
+    spec = await deploy("slow", SLEEP)
+    controller.run(spec, "a" * 32, b'{"s": 2}')
+    await controller.until(lambda heard: any(isinstance(m, Report) and m.running for m in heard))
+    await controller.links[-1].close()
+    await controller.until(lambda heard: len([m for m in heard if isinstance(m, Hello)]) == 2)
+    again = [m for m in controller.heard if isinstance(m, Hello)][1]
+    assert [tuple(h) for h in again.holds] == [("a" * 32, 1)]
+    assert (await controller.hear(Result, "a" * 32)).status == Status.SUCCESS
+    await controller.recorded("a" * 32)
+
+
+async def test_unknown_runtime_and_missing_code(
+    controller: Controller, invoker: Serving, make_spec: Callable[..., ActionSpec]
+) -> None:
+    controller.run(make_spec(kind="nodejs:20"), "a" * 32)
+    assert (await controller.hear(Returned, "a" * 32)).reason == "runtime not offered"
+    controller.run(make_spec(code_digest="0" * 64), "b" * 32)
+    assert (await controller.hear(Result, "b" * 32)).status == Status.WHISK_ERROR
+
+
+async def test_stop_returns_what_waits_and_lets_short_calls_end(
+    controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    spec = await deploy("slow", SLEEP)
+    controller.run(spec, "a" * 32, b'{"s": 1}')
+    await controller.until(lambda heard: any(isinstance(m, Report) and m.running for m in heard))
+    assert await invoker.stop() == 0
+    assert (await controller.hear(Result, "a" * 32)).status == Status.SUCCESS
+    await controller.recorded("a" * 32)
+    assert [name for name in os.listdir(run_dir) if name != "code"] == []
+
+
+async def test_commands_without_an_agent_say_so(controller: Controller, invoker: Serving) -> None:
+    controller.links[-1].send(VmCommand(command_id=7, verb="evict", notice_s=1.0))
+    done = await controller.hear(CommandDone)
+    assert (done.command_id, "no agent" in done.error) == (7, True)
+
+
+async def invoker_process(store: Store, run_dir: Path) -> asyncio.subprocess.Process:
+    url: str = store.test_url  # type: ignore[attr-defined]
+    env = {
+        "FALLOW_REDIS_URL": url,
+        "FALLOW_JOIN_SECRET": "secret",
+        "FALLOW_VM_ID": "r1",
+        "FALLOW_RUN_DIR": str(run_dir),
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "invoker", env={**os.environ, **env}, stderr=asyncio.subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+async def test_no_container_outlives_the_process(
+    store: Store,
+    controller: Controller,
+    deploy: Callable[..., Awaitable[ActionSpec]],
+    run_dir: Path,
+    signum: signal.Signals,
+    code: int,
+) -> None:
+    process = await invoker_process(store, run_dir)
+    await controller.until(lambda _: bool(controller.links))
+    controller.run(await deploy("echo", ECHO), "a" * 32)
+    assert (await controller.hear(Result, "a" * 32)).status == Status.SUCCESS
+    home = str(run_dir / "c1")
+    assert procfs.members(-1, home, procfs.all_pids())
+    process.send_signal(signum)
+    async with asyncio.timeout(WAIT_S):
+        assert await process.wait() == code
+        while procfs.members(-1, home, procfs.all_pids()):
+            await asyncio.sleep(0.01)
+
+
+class FakeAgent:
+    """One VM's agent: says the state it is given at once, then again every 100 ms."""
+
+    def __init__(self) -> None:
+        self.state = VmState(vm_id="h1", kind="harvest", cores=4, memory_mb=1024, cpu_used=0, memory_used_mb=0)
+
+    async def changes(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(self.state.to_json() + b"\n")
+            await asyncio.sleep(0.1)
+
+
+async def test_a_notice_drains_and_its_withdrawal_reopens(
+    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    agent = FakeAgent()
+    app = web.Application()
+    app.router.add_get("/v1/changes", agent.changes)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    await web.UnixSite(runner, str(run_dir / "agent")).start()
+    url: str = store.test_url  # type: ignore[attr-defined]
+    settings = InvokerSettings(
+        redis_url=url, join_secret="secret", vm_id="h1", kind="harvest", run_dir=str(run_dir / "i"),
+        agent_socket=str(run_dir / "agent"),
+    )  # fmt: skip
+    serving = Serving(settings)
+    assert (await controller.hear(Hello)).report.cores == 4
+    spec = await deploy("echo", ECHO)
+    agent.state = replace(agent.state, cores=2, notice_left_s=5.0)
+    await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].notice_left_s is not None)
+    assert isinstance(last := controller.heard[-1], Report)
+    assert last.cores == 2
+    controller.run(spec, "a" * 32)
+    assert (await controller.hear(Returned, "a" * 32)).reason == "draining"
+    agent.state = replace(agent.state, notice_left_s=None)
+    await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].notice_left_s is None)
+    controller.run(spec, "b" * 32)
+    assert (await controller.hear(Result, "b" * 32)).status == Status.SUCCESS
+    assert await serving.stop() == 0
+    await runner.cleanup()
