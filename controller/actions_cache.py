@@ -35,7 +35,8 @@ class ActionsCache:
     """Deployed actions by (namespace, name).
 
     Changes by any controller are heard of. While none can be heard of, what is known counts as old: it is read again,
-    and used as it is only where the store does not answer, so that warm calls survive the store's absence.
+    and used as it is only where the store does not answer, so that warm calls survive the store's absence. Once that
+    was noticed they do not even ask, for each would wait for its deadline.
     """
 
     def __init__(self, store: Store) -> None:
@@ -43,12 +44,13 @@ class ActionsCache:
         self._known: dict[tuple[str, str], Deployed] = {}
         self._fresh: set[tuple[str, str]] = set()
         self._listening = False
+        self._away = False  # the store, as the follower of changes found it
         self._changes = 0  # heard of so far
 
     async def get(self, namespace: str, name: str) -> Deployed | None:
         """None = no such action. Raises StoreUnavailable where it is not known here and the store is away."""
         key = (namespace, name)
-        if key in self._fresh:
+        if key in self._fresh or (self._away and key in self._known):
             return self._known[key]
         changes_before = self._changes
         try:
@@ -88,10 +90,11 @@ class ActionsCache:
                     self._changes += 1
                     if change is None:
                         self._fresh.clear()
-                        self._listening = True
+                        self._listening, self._away = True, False
                     else:
                         self._fresh.discard((change.namespace, change.name))
             except StoreError as e:
+                self._away = isinstance(e, StoreUnavailable)
                 _log.warning("changes of actions are not heard of", error=str(e))
             self._listening = False
             self._fresh.clear()

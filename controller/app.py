@@ -21,6 +21,7 @@ from controller.api.admin import Admin
 from controller.api.invoke import Invoker
 from controller.api.router import Router
 from controller.api.schema import Bounds
+from controller.api.server import ApiServer
 from controller.auth import Authenticator
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
@@ -54,7 +55,6 @@ MONITOR_STEP_S = 1.0
 TRIM_PERIOD_S = 10.0
 DRAIN_S = 5.0
 CLOSE_S = 2.0
-_CANCEL_AGAIN_S = 0.2
 _TRIM_ROLE = "trim"
 
 _log = get_logger("controller")
@@ -140,7 +140,7 @@ class Controller:
             self.link_url = (
                 f"ws://{await _listen(stack, internal, self._settings.link_host, self._settings.link_port)}/link"
             )
-            public = web.ServerRunner(web.Server(self._router().handle, access_log=None), shutdown_timeout=CLOSE_S)
+            public = web.ServerRunner(ApiServer(self._router().handle), shutdown_timeout=CLOSE_S)
             self.api_url = f"http://{await _listen(stack, public, self._settings.host, self._settings.port)}"
             lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=self.api_url)
             leases = Leases(
@@ -158,7 +158,8 @@ class Controller:
                 await self._drain(reader)
                 await leases.release()
                 await self._links.close()
-                await _end(tasks)
+                for task in tasks:
+                    task.cancel()
 
     def _reader(self, leases: Leases) -> StreamReader:
         return StreamReader(
@@ -192,6 +193,7 @@ class Controller:
             target_cores=settings.target_cores,
             period_s=settings.monitor_period_s,
             has_provider=bool(settings.provider_url),
+            boot_s=settings.vm_boot_s,
         )
         provider = Provider(settings.provider_url) if settings.provider_url else None
         return Monitor(
@@ -231,15 +233,6 @@ class Controller:
                 await self._recorder.drained()
         except TimeoutError:
             _log.warning("shut down with calls under way", calls=len(self._ledger), records=len(self._recorder))
-
-
-async def _end(tasks: list[asyncio.Task[NoReturn]]) -> None:
-    """Cancels until all have ended: the Redis client may swallow a cancellation that meets a connection being made."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 def announce(controller: Controller) -> None:

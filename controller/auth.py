@@ -15,6 +15,7 @@ from fallow.infra.store import Store, StoreUnavailable
 
 FRESH_S = 30.0  # a revoked key works no longer than this
 STALE_S = 600.0  # ... unless the store is away: then a key that worked goes on working for so long
+AWAY_S = 5.0  # after the store did not answer: so long what is known is used without asking
 _KEPT = 10_000
 
 
@@ -31,6 +32,7 @@ class Authenticator:
         self._store = store
         self._operator_header = _basic(operator_key) if operator_key else b""
         self._known: dict[bytes, _Known] = {}
+        self._away_mono_s = float("-inf")  # when the store last did not answer
 
     async def identify(self, header: str | None) -> Identity:
         """The caller. Raises ApiError 401, StoreUnavailable where the key is not known here and the store is away."""
@@ -41,11 +43,15 @@ class Authenticator:
         now_s = mono_s()
         if known is not None and now_s - known.at_mono_s < FRESH_S:
             return known.identity
+        usable = known is not None and now_s - known.at_mono_s < STALE_S
+        if known is not None and usable and now_s - self._away_mono_s < AWAY_S:
+            return known.identity
         uuid, secret = _credentials(header)
         try:
             identity = await self._store.authenticate(uuid, secret)
         except StoreUnavailable:
-            if known is not None and now_s - known.at_mono_s < STALE_S:
+            self._away_mono_s = mono_s()
+            if known is not None and usable:
                 return known.identity
             raise
         self._known.pop(digest, None)

@@ -15,6 +15,7 @@ from fallow.core.cluster import ClusterState
 from fallow.core.cluster_events import (
     AcceptOutcome,
     ActivationArrived,
+    ActivationMadeDurable,
     AttemptCompleted,
     AttemptFinished,
     AttemptReturned,
@@ -37,7 +38,7 @@ from fallow.core.eviction import Strategy
 from fallow.core.model import ActivationId, ControllerId, ReturnReason, VmId
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import Link
-from fallow.infra.messages import Cancel, Result, Run, Welcome
+from fallow.infra.messages import Cancel, Recorded, Result, Run, Welcome
 from fallow.infra.records import Record
 from fallow.infra.store import FenceVerdict, Store, WriteVerdict
 
@@ -143,13 +144,26 @@ class Dispatcher:
     def completed(self, vm_id: VmId, activation_id: ActivationId, attempt: int) -> None:
         self.apply(AttemptCompleted(vm_id=vm_id, activation_id=activation_id, attempt=attempt))
 
-    def recorded(self, activation_ids: list[str]) -> None:
-        """The final records of these stand in the store."""
-        for text in activation_ids:
+    def recorded(self, message: Recorded) -> None:
+        """The final records of these stand in the store, or are another controller's to write."""
+        for text in message.activation_ids:
             activation_id = ActivationId(text)
             call = self._ledger.get(activation_id)
             if call is not None and call.record is not None:
                 self._ledger.close(activation_id)
+        for text, attempt in message.fenced:
+            activation_id = ActivationId(text)
+            call = self._ledger.get(activation_id)
+            # An attempt that this controller cut off itself is fenced too, but is not the one it answered with.
+            if call is not None and call.record is not None and call.attempt == attempt:
+                self._ledger.close(activation_id)
+
+    def made_durable(self, activation_id: ActivationId, running_attempt: int) -> None:
+        """The call has an entry in the stream that says this attempt was running (0 = none)."""
+        call = self._ledger.get(activation_id)
+        if call is not None and not call.durable:
+            call.durable = True
+            self.apply(ActivationMadeDurable(activation_id=activation_id, running_attempt=running_attempt))
 
     def running_attempt(self, activation_id: ActivationId) -> int:
         """What a stream entry made for this call now has to name; 0 = no attempt was started."""

@@ -22,31 +22,39 @@ class Leases:
         self._changed = changed
         self._renewed_mono_s = mono_s()
         self._known_mono_s = float("-inf")
+        self._steady_since_mono_s = float("-inf")  # since when the list has been looked up without a gap
         self._live: frozenset[str] = frozenset((lease.controller_id,))
 
-    def is_live(self, controller_id: str) -> bool:
-        """Whether that controller held a lease when this was last looked up."""
-        return controller_id in self._live
+    def is_lapsed(self, controller_id: str) -> bool:
+        """Whether that controller may be taken for dead: it holds no lease, though it could have renewed one.
 
-    @property
-    def knows_others(self) -> bool:
-        """Whether the list of the others is recent: without that, nobody may be taken for dead."""
-        return mono_s() - self._known_mono_s < self._ttl_s
+        After an absence of the store every lease has lapsed, and whoever is back first would find nobody else.
+        """
+        now_s = mono_s()
+        recent = now_s - self._known_mono_s < self._ttl_s
+        steady = now_s - self._steady_since_mono_s >= self._ttl_s
+        return recent and steady and controller_id not in self._live
 
     async def renew(self) -> None:
         """Takes or renews the lease; raises only what a repetition would not cure."""
         try:
             await self._store.renew_lease(self._lease, self._ttl_s)
             self._renewed_mono_s = mono_s()
-            live = await self._store.live_controllers()
+            await self.look_up()
         except StoreError as e:
             late_s = mono_s() - self._renewed_mono_s
             _log.warning(
                 "lease not renewed", error=str(e), lapsed=late_s > self._ttl_s, since_renewal_s=round(late_s, 1)
             )
-            return
+
+    async def look_up(self) -> None:
+        """Who holds a lease now. Raises StoreError."""
+        live = await self._store.live_controllers()
         ids = frozenset((*(lease.controller_id for lease in live), self._lease.controller_id))
-        self._known_mono_s = mono_s()
+        now_s = mono_s()
+        if float("-inf") < self._known_mono_s < now_s - self._ttl_s / 2:
+            self._steady_since_mono_s = now_s
+        self._known_mono_s = now_s
         if ids != self._live:
             _log.info("controllers changed", live=sorted(ids))
             self._live = ids

@@ -59,7 +59,9 @@ class InFlight:
     traceparent: str = ""
     cause: str = ""
     api_key: str = ""
+    durable: bool = False  # it has an entry in the stream
     waiter: asyncio.Future[Reply] | None = None
+    answer: Reply | None = None  # what there is to say to the client, waiting or not
     attempt: int = 0  # the last one dispatched; 0 = none yet
     starts: int = 0  # dispatches, returned ones included
     vm_id: VmId | None = None  # where that was sent
@@ -68,7 +70,8 @@ class InFlight:
     bytes_held: int = 0
 
     def reply(self, reply: Reply) -> None:
-        """Hands the answer to the client that waits, if one still does."""
+        """Keeps the answer, and hands it to the client if one waits at this moment."""
+        self.answer = reply
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(reply)
 
@@ -100,6 +103,11 @@ class Ledger:
     def room(self) -> int:
         """How many more calls may be taken, by number; 0 also where the bytes are used up."""
         return max(0, self._max_calls - len(self._calls)) if self.bytes_held < self._max_bytes else 0
+
+    @property
+    def durable(self) -> int:
+        """Calls here that have an entry in the stream; O(n)."""
+        return sum(call.durable for call in self._calls.values())
 
     @property
     def unrecorded(self) -> int:

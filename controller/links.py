@@ -92,7 +92,7 @@ class Links:
             case Completed():
                 dispatcher.completed(vm_id, ActivationId(message.activation_id), message.attempt)
             case Recorded():
-                dispatcher.recorded(message.activation_ids)
+                dispatcher.recorded(message)
             case Report():
                 dispatcher.apply(VmReported(vm_id=vm_id, report=vm_report(message)))
             case Returned():

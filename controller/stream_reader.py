@@ -20,6 +20,7 @@ _BATCH = 64
 _BLOCK_MS = 1000
 _NO_ROOM_S = 0.05
 _RETRY_S = 0.5
+_SHORT_LOOKS = 3  # in a row; a read under way makes a single one look short
 
 _log = get_logger("controller.stream")
 
@@ -43,6 +44,8 @@ class StreamReader:
         self._ledger = ledger
         self._leases = leases
         self._room = room
+        self._swept = False  # what is pending with this controller is known here
+        self._short = 0  # looks in a row that found more pending than is known here
         self.stopped = False
 
     def room(self) -> int:
@@ -50,16 +53,16 @@ class StreamReader:
         return 0 if self.stopped else min(self._room(), self._ledger.room())
 
     async def read(self) -> NoReturn:
-        """Reads new entries for ever. First, and after a read whose answer may be lost, what is pending already."""
-        swept = False
+        """Reads new entries for ever. First, and after any answer that may be lost, what is pending already."""
         while True:
             room = self.room()
             if room <= 0:
                 await asyncio.sleep(_NO_ROOM_S)
                 continue
             try:
-                if not swept:
-                    swept = await self._sweep()
+                if not self._swept:
+                    self._swept = True  # before, so that a claim that fails meanwhile is not forgotten
+                    self._swept = await self._sweep() and self._swept
                     continue
                 count = min(room, _BATCH)
                 entries = await self._store.read_entries(self._controller_id, count=count, block_ms=_BLOCK_MS)
@@ -67,7 +70,7 @@ class StreamReader:
                     await self._take(entry)
             except StoreError as e:
                 _log.warning("stream not read", error=str(e))
-                swept = False
+                self._swept = False
                 await asyncio.sleep(_RETRY_S)
 
     async def _sweep(self) -> bool:
@@ -83,14 +86,24 @@ class StreamReader:
 
     async def claim(self) -> None:
         """Takes over the entries of controllers whose lease lapsed. To be called every second."""
-        if not self._leases.knows_others:
-            return
         try:
-            for owner, pending in (await self._store.stream_owners()).items():
-                if owner != self._controller_id and not self._leases.is_live(owner):
+            owners = await self._store.stream_owners()
+            self._compare(owners.pop(self._controller_id, 0))
+            if any(map(self._leases.is_lapsed, owners)):
+                await self._leases.look_up()  # a controller that has just come may read before the others know it
+            for owner, pending in owners.items():
+                if self._leases.is_lapsed(owner):
                     await self._claim_from(owner, pending)
         except StoreError as e:
+            self._swept = False  # what a lost answer gave is pending here and known to nobody
             _log.warning("entries of lapsed controllers not claimed", error=str(e))
+
+    def _compare(self, pending: int) -> None:
+        """An entry may be handed over here after its call has ended here without a record: found by counting."""
+        self._short = self._short + 1 if pending > self._ledger.durable else 0
+        if self._short >= _SHORT_LOOKS:
+            self._short = 0
+            self._swept = False
 
     async def _claim_from(self, owner: str, pending: int) -> None:
         while (room := self.room()) > 0:
@@ -105,9 +118,11 @@ class StreamReader:
     async def _take(self, entry: StreamEntry) -> None:
         activation_id = ActivationId(entry.activation_id)
         if activation_id in self._ledger:
-            return  # a call that a client waited for: it is under way here
+            # A call that a client waited for: it is under way here.
+            self._dispatcher.made_durable(activation_id, entry.running_attempt)
+            return
         owner = entry.controller_id
-        if owner and owner != self._controller_id and self._leases.is_live(owner):
+        if owner and owner != self._controller_id and not self._leases.is_lapsed(owner):
             await self._store.hand_over(entry.entry_id, owner)
             return
         self._dispatcher.arrive(_in_flight(entry))
@@ -115,6 +130,7 @@ class StreamReader:
 
 def _in_flight(entry: StreamEntry) -> InFlight:
     return InFlight(
+        durable=True,
         activation=Activation(
             id=ActivationId(entry.activation_id),
             action=entry.action,

@@ -128,10 +128,11 @@ class LocalCluster:
         for number, port in enumerate(ports):
             self.urls.append(f"http://127.0.0.1:{port}")
             await self._spawn_controller(number)
-        await self._wait_for_api()
+        # At the same time: a VM whose invoker is up before any controller looks for one until there is.
         config = self.run_dir / "fleet.json"
         config.write_text(json.dumps(self._fleet_config(self.redis.url, secret)))
         await self._spawn("fleet", ["-m", "harvest_agent.fleet", "--config", str(config)], common)
+        await self._wait_for_api()
         await self._wait_for_vms()
         self.state.write_cluster(self._description())
 

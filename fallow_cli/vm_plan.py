@@ -25,7 +25,8 @@ def load_vm_traces(folder: Path) -> list[VmTrace]:
 
 
 def vm_lives(traces: Sequence[VmTrace]) -> list[Life]:
-    return [life for trace in traces for life in lives(trace)]
+    """The lives of all traces; the n-th trace is the VM hN."""
+    return [life for n, trace in enumerate(traces, 1) for life in lives(trace, vm_id=f"h{n}")]
 
 
 def plan_from_lives(all_lives: Sequence[Life], *, regular_cores: float, memory_mb: int) -> tuple[VmPlan, ...]:

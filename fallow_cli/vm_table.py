@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import click
+
 from fallow_cli.output import show_table
 
 
@@ -14,6 +16,8 @@ def show_vms(vms: Sequence[dict[str, Any]]) -> None:
         [_row(vm) for vm in sorted(vms, key=lambda vm: (vm["kind"] != "regular", vm["id"]))],
         empty="no VM has joined",
     )
+    for note in sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]}):
+        click.echo(f"cpu: not enforced ({note})")
 
 
 def _row(vm: dict[str, Any]) -> tuple[str, ...]:
@@ -29,5 +33,5 @@ def _row(vm: dict[str, Any]) -> tuple[str, ...]:
         str(vm["queued"]),
         str(vm["warm"]),
         "-" if notice is None else f"{notice:.1f} s",
-        "enforced" if vm["cpu_enforced"] else f"not enforced ({vm['cpu_note']})",
+        "enforced" if vm["cpu_enforced"] else "not enforced",
     )

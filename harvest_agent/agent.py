@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -124,7 +125,13 @@ class Agent:
             return
 
     async def _kill_everything(self, child: InvokerChild) -> None:
-        """Raises FatalError where a process outlives SIGKILL."""
+        """The invoker first: one that saw its containers end would report that they ended by themselves.
+
+        Raises FatalError where a process outlives SIGKILL.
+        """
+        processes.send(child.owned(), signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):  # the rest must end all the same
+            await child.collected(_KILL_TIMEOUT_S)
         processes.send((p.pid for p in processes.descendants(os.getpid())), signal.SIGKILL)
         if self._cgroup is not None:
             await self._kill_inside(self._cgroup)

@@ -1,8 +1,8 @@
 """The cgroup of a VM: a CPU quota, a CPU counter, a freezer. Versions 1 and 2, found by looking at what is mounted.
 
 A machine's VMs live under one *host tree* (a directory in each hierarchy used), made by the fleet or by an agent that
-stands alone. Each VM is a directory in it; containers are leaves: their first process is written to the VM's
-`cgroup.procs`. The host tree itself never has a quota, so no VM's quota can exceed its parent's.
+stands alone. Each VM is a directory in it; what starts its containers is written to the VM's `cgroup.procs` before it
+starts any. The host tree itself never has a quota, so no VM's quota can exceed its parent's.
 
 The memory hierarchy of version 1 is left alone: moving processes there would take them out of the memory limit that
 this whole program may itself run under.
@@ -195,7 +195,8 @@ class VmCgroup:
 
     @property
     def dirs(self) -> list[Path]:
-        """Where a container's first process is written, in each one's `cgroup.procs`."""
+        """Where what starts containers is written, in each one's `cgroup.procs`: all are needed, for quota, time used
+        and freezer. Writing takes some 20 ms each."""
         return list(dict.fromkeys(self._dirs.values()))
 
     def create(self, real_cores: float) -> None:

@@ -36,7 +36,7 @@ from fallow.infra.store import Store, StoreError
 from fallow.infra.tasks import FatalError, every
 from fallow.infra.vmstate import VmState
 from invoker.agent_client import AgentClient
-from invoker.backends.base import Backend
+from invoker.backends.base import Backend, StartError
 from invoker.backends.process import ProcessBackend
 from invoker.code_cache import CodeCache
 from invoker.executor import Executor, VmFacts
@@ -123,6 +123,8 @@ class Invoker:
                 self._executor = self._make_executor(group)
                 loops = [group.create_task(self._recorder.run())]
                 loops += await self._follow_vm(group)
+                await self._open_backend()
+                loops.append(group.create_task(self._backend.supervise()))
                 loops.append(group.create_task(every(TICK_S, self._tick)))
                 linking = group.create_task(self._links.run())
                 log.info("invoker_ready", vm=self._settings.vm_id, kind=self._settings.kind, cores=self._vm.state.cores)
@@ -171,6 +173,12 @@ class Invoker:
         except TimeoutError:
             raise FatalError(f"agent_socket: no agent answered on {socket} within {AGENT_START_S:g} s") from None
         return [task, group.create_task(every(SAMPLE_S, self._links.send_report))]
+
+    async def _open_backend(self) -> None:
+        try:
+            await self._backend.open()
+        except StartError as e:
+            raise FatalError(f"backend: {self._settings.backend} cannot start containers here: {e}") from None
 
     async def _drain(self) -> None:
         """Take no more calls, return what waits, let what runs end for a while, leave no record behind."""

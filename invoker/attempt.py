@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fallow.core.model import Status
+from fallow.core.quick import quick
 from fallow.infra import clock
 from fallow.infra.store import StoreError
 from invoker import bodies, outcome
@@ -25,6 +26,7 @@ class Unstarted(Enum):
     STALE_CONTAINER = "the warm container had gone"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
     """An attempt that ended, with its times."""
@@ -61,7 +63,7 @@ class Attempt:
                 return self._ran(outcome.error(Status.WHISK_ERROR, outcome.NO_CODE), None, 0.0, None)
             code = found
         self._begin()
-        cpu_before_s = self._container.cpu_s()
+        cpu_before_s = self._container.cpu_s(idle=True)
         init_s = None
         if init:
             ending = await self._init(code)
@@ -102,8 +104,7 @@ class Attempt:
     async def _post(self, path: str, body: bytes, timeout_s: float) -> Reply | None:
         """None = the time limit passed."""
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._container.post(path, body)
+            return await self._container.post(path, body, timeout_s)
         except TimeoutError:
             return None
 

@@ -138,8 +138,8 @@ class Executor:
         """The recorder is done with these attempts."""
         for key in flush.attempts:
             self._unrecorded.pop(key, None)
-        if flush.standing:
-            self._outbound.send(controller_id, Recorded(activation_ids=flush.standing))
+        if flush.standing or flush.fenced:
+            self._outbound.send(controller_id, Recorded(activation_ids=flush.standing, fenced=tuple(flush.fenced)))
 
     async def stop(self) -> None:
         """Cut off every call without an outcome: nothing is said of it, so its controller runs it elsewhere."""
@@ -261,6 +261,8 @@ class Executor:
             self._dead.add(container_id)
         elif container_id in self._containers:
             self.feed(ContainerDied(container_id=container_id))
+            order = DestroyContainer(container_id=container_id, reason="it ended by itself")
+            self._group.create_task(self._destroy(order))  # for what it leaves: its directory, its children
 
     # Runs.
 
@@ -302,7 +304,8 @@ class Executor:
             case Ran():
                 pass
         ending = ran.ending
-        container.drain_logs()
+        if not container.logs.complete:
+            container.drain_logs()
         # After a developer error nobody waits for sentinels that a broken runtime may never write.
         joined = container.logs.complete or not ending.keeps_container
         result = make_result(

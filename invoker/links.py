@@ -33,9 +33,9 @@ from fallow.infra.messages import (
 )
 from fallow.infra.records import ControllerLease
 from fallow.infra.store import StoreError
-from invoker.cancellation import honour_cancellation
 
 SCAN_S = 1.0
+FIRST_SCAN_S = 0.1  # until there is a controller: a cluster starts all its processes at once
 DIAL_TIMEOUT_S = 2.0
 WELCOME_TIMEOUT_S = 5.0
 REJECTED_PAUSE_S = 5.0  # a controller of another version is asked again, but not every second
@@ -68,7 +68,7 @@ def _size(message: Awaited) -> int:
         case Result():
             return 200 + len(message.result)
         case Recorded():
-            return 64 + 40 * len(message.activation_ids)
+            return 64 + 40 * (len(message.activation_ids) + len(message.fenced))
         case _:
             return 128
 
@@ -150,8 +150,7 @@ class Links:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._scan(group)
-                honour_cancellation()
-                await asyncio.sleep(SCAN_S)
+                await asyncio.sleep(SCAN_S if self._peers else FIRST_SCAN_S)
 
     async def close(self) -> None:
         """Close every link. `run` must have been cancelled before."""

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 
 from fallow.core.model import Status
+from fallow.core.quick import quick
 from invoker.backends.base import Answer, Broken, Reply
 
 MAX_RESULT_BYTES = 1 << 20
@@ -27,6 +28,7 @@ def _reject_constant(name: str) -> object:
 _decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How one attempt ended. `result` is JSON text."""

@@ -1,22 +1,26 @@
 """Final records on their way to the store: pipelined, kept while the store is away, bounded.
 
-A record is handed over once and never dropped: it leaves when the store has said what became of it. At the bound the
-VM calls itself unhealthy, so no new calls come; what runs may still add its records.
+A record is handed over once and leaves when the store has said what became of it. At the bound the VM calls itself
+unhealthy, so no new calls come; what runs may still add its records.
+
+A record that the store refuses must not hold up the others: those of its batch are then written one by one, and it goes
+to the end. Refused again although the store took another record meanwhile, it can never be written: it is logged,
+counted and dropped, and its controller is not told that it stands. A store that refuses all of them loses none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from fallow.core.quick import quick
 from fallow.infra.log import get_logger
 from fallow.infra.records import Record
-from fallow.infra.store import StoreError, WriteVerdict
-from invoker.cancellation import honour_cancellation
+from fallow.infra.store import StoreError, StoreFull, StoreUnavailable, WriteVerdict
 
-LINGER_S = 0.003  # records that end within it share one flush
+LINGER_S = 0.010  # records that end within it share one flush: a flush costs as much as ten records in it
 BATCH_RECORDS = 256
 BATCH_BYTES = 8 << 20
 MAX_RECORDS = 10_000
@@ -36,18 +40,21 @@ class RecordStore(Protocol):
 class Settled:
     """What one flush did for one controller: `attempts` need nothing more, `standing` activations have their record.
 
-    A fenced attempt is in the first only: its activation's record is another attempt's to write.
+    The record of a `fenced` attempt's activation is another attempt's to write.
     """
 
     attempts: list[tuple[str, int]]
     standing: list[str]
+    fenced: list[tuple[str, int]]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pending:
     controller_id: str
     record: Record
     size_bytes: int
+    refused_at: int | None = None  # how many records the store had taken when it first refused this one
 
 
 def _size(record: Record) -> int:
@@ -74,6 +81,9 @@ class Recorder:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._taken = 0
+        self._one_by_one = 0  # so many at the head were refused together
+        self.dropped = 0
         self.fenced = 0  # late results that a newer attempt had fenced off
 
     @property
@@ -93,10 +103,10 @@ class Recorder:
         """Flush for ever."""
         while True:
             await self._wake.wait()
-            await asyncio.sleep(LINGER_S)
             while self._pending:
+                if len(self._pending) < BATCH_RECORDS:
+                    await asyncio.sleep(LINGER_S)
                 await self._flush()
-                honour_cancellation()
             self._wake.clear()
             self._idle.set()
 
@@ -108,26 +118,55 @@ class Recorder:
         batch = self._batch()
         try:
             verdicts = await self._store.write_records([p.record for p in batch])
-        except StoreError as e:
+        except (StoreUnavailable, StoreFull) as e:
             log.warning("records_kept", pending=len(self._pending), bytes=self._bytes, error=str(e))
             await asyncio.sleep(RETRY_S)
             return
-        del self._pending[: len(batch)]
-        self._bytes -= sum(p.size_bytes for p in batch)
+        except StoreError as e:
+            await self._refused(batch, str(e))
+            return
+        self._taken += len(batch)
+        self._leave(len(batch))
         settled: dict[str, Settled] = {}
         for pending, verdict in zip(batch, verdicts, strict=True):
             record = pending.record
-            mine = settled.setdefault(pending.controller_id, Settled(attempts=[], standing=[]))
+            mine = settled.setdefault(pending.controller_id, Settled(attempts=[], standing=[], fenced=[]))
             mine.attempts.append((record.activation_id, record.attempt))
             if verdict is WriteVerdict.FENCED:
                 self.fenced += 1
+                mine.fenced.append((record.activation_id, record.attempt))
                 log.info("result_fenced", activation=record.activation_id, attempt=record.attempt)
             else:
                 mine.standing.append(record.activation_id)
         for controller_id, mine in settled.items():
             self._on_settled(controller_id, mine)
 
+    async def _refused(self, batch: list[_Pending], error: str) -> None:
+        if len(batch) > 1:
+            self._one_by_one = len(batch)
+            return
+        (pending,) = batch
+        record, before = pending.record, pending.refused_at
+        self._leave(1)
+        if before is None or before == self._taken:
+            log.warning("record_refused", activation=record.activation_id, pending=len(self._pending), error=error)
+            self._pending.append(replace(pending, refused_at=self._taken if before is None else before))
+            self._bytes += pending.size_bytes
+            await asyncio.sleep(RETRY_S)
+            return
+        self.dropped += 1
+        log.error("record_dropped", activation=record.activation_id, attempt=record.attempt, error=error)
+        key = (record.activation_id, record.attempt)
+        self._on_settled(pending.controller_id, Settled(attempts=[key], standing=[], fenced=[]))
+
+    def _leave(self, count: int) -> None:
+        self._bytes -= sum(p.size_bytes for p in self._pending[:count])
+        del self._pending[:count]
+        self._one_by_one = max(0, self._one_by_one - count)
+
     def _batch(self) -> list[_Pending]:
+        if self._one_by_one:
+            return self._pending[:1]
         size = 0
         for n, pending in enumerate(self._pending[:BATCH_RECORDS]):
             size += pending.size_bytes

@@ -7,6 +7,7 @@ the trace takes longer than that: 30 s after it was due to end).
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections import deque
@@ -23,6 +24,7 @@ from fallow.traces.model import Arrival, ReplayPlan
 DRAIN_S = 30.0
 MAX_BLOCKING_S = 60.0  # the longest wait OpenWhisk's API allows a blocking invocation
 HAND_OVER_S = 3.0  # a wait ends so long before the drain does: the 202 and one poll must still fit
+CONNECT_TIMEOUT_S = 20.0
 ANSWER_GRACE_S = 8.0  # what a server may take beyond the wait asked for
 PROGRESS_PERIOD_S = 0.2
 RATE_WINDOW_S = 3.0
@@ -58,10 +60,10 @@ async def replay(
 
     `key` is `uuid:secret`; `action_names[i]` is the deployed action of `plan.functions[i]`. Several `urls` take turns.
     """
-    user, _, secret = key.partition(":")
     # Open loop: a limit on connections would make calls wait for earlier ones.
     connector = aiohttp.TCPConnector(limit=0)
-    session = aiohttp.ClientSession(connector=connector, auth=aiohttp.BasicAuth(user, secret))
+    token = base64.b64encode(key.encode()).decode()
+    session = aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Basic {token}"})
     async with session:
         run = _Replay(plan, list(urls), action_names, session, drain_s)
         return await run.run(on_progress)
@@ -160,13 +162,10 @@ class _Replay:
         self._tally.add(record)
         return record
 
-    def _arguments(self, arrival: Arrival) -> dict[str, float]:
-        """Alone on one emulated core the burning takes cpu_ms / core_scale; the rest of the duration is slept."""
-        busy_ms = arrival.cpu_ms / self._plan.core_scale
-        return {
-            "cpu_ms": round(arrival.cpu_ms, 3),
-            "sleep_ms": round(max(0.0, arrival.duration_ms - busy_ms), 3),
-        }
+    @staticmethod
+    def _arguments(arrival: Arrival) -> dict[str, float]:
+        """What functions/actions/trace.py takes: real CPU to burn, spread over the duration."""
+        return {"cpu_ms": round(arrival.cpu_ms, 3), "duration_ms": round(arrival.duration_ms, 3)}
 
     async def _invoke(self, call: _Call, url: str, arguments: dict[str, float]) -> CallRecord:
         """The blocking call; one that outlives its wait is looked for until the caller's deadline."""
@@ -174,7 +173,9 @@ class _Replay:
         wait_s = max(0.001, min(MAX_BLOCKING_S, left_s - HAND_OVER_S))
         query = {"blocking": "true", "timeout": str(int(wait_s * 1e3) or 1)}
         target = url + self._paths[call.arrival.function]
-        limit = aiohttp.ClientTimeout(total=None, connect=ANSWER_GRACE_S, sock_read=wait_s + ANSWER_GRACE_S)
+        limit = aiohttp.ClientTimeout(
+            total=None, connect=min(CONNECT_TIMEOUT_S, left_s), sock_read=wait_s + ANSWER_GRACE_S
+        )
         try:
             async with self._session.post(target, params=query, json=arguments, timeout=limit) as answer:
                 call.http_status = answer.status

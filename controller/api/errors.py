@@ -8,6 +8,8 @@ NOT_FOUND = "The requested resource does not exist."
 NO_AUTH = "The resource requires authentication, which was not supplied with the request"
 BAD_AUTH = "The supplied authentication is invalid"
 NOT_JSON = "The request's Content-Type is not supported. Expected:\napplication/json"
+COMPRESSED = "The request's Content-Encoding is not supported: send the body as it is."
+TOO_DEEP = "The JSON text is nested too deeply."
 STORE_AWAY = "The platform's store is not reachable right now. Try again shortly."
 STOPPING = "This controller is shutting down. Try again shortly."
 AUTH_CHALLENGE = {"WWW-Authenticate": 'Basic realm="OpenWhisk secure realm"'}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from controller.api.errors import NOT_JSON, ApiError, malformed, too_large
+from controller.api.errors import COMPRESSED, NOT_JSON, TOO_DEEP, ApiError, malformed, too_large, unavailable
 from controller.api.params import Query
 from fallow.infra.records import Identity
 
@@ -20,6 +23,9 @@ CORS = {
     "Access-Control-Allow-Methods": "GET, DELETE, POST, PUT, HEAD",
 }
 JSON_TYPE = "application/json"
+BODY_TIMEOUT_S = 60.0  # for a body to arrive: whoever is slower holds a place that others wait for
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPARE_LEVELS = 100  # what was read with so little stack left could not be read again a few calls deeper
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +53,29 @@ def transaction_id(request: web.BaseRequest) -> str:
 
 
 def dump(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    """JSON in UTF-8."""
+    return _encoded(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can say and UTF-8 cannot: it goes out as it came, escaped
+        return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def dump_given(value: Any) -> bytes:
+    """`dump` of what a client sent. Raises ApiError 400 for numbers out of range (1e999) and for deep nesting."""
+    nested = value
+    for _ in range(_SPARE_LEVELS):
+        nested = [nested]
+    try:
+        text = json.dumps(nested, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise malformed(TOO_DEEP) from None
+    except ValueError:
+        raise malformed("A number is out of range.") from None
+    return _encoded(text[_SPARE_LEVELS:-_SPARE_LEVELS])
 
 
 def answer(status: int, body: bytes, transaction: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -66,20 +94,33 @@ def refusal(error: ApiError, transaction: str) -> web.Response:
 async def read_body(request: web.BaseRequest, bound: int, what: str = "Request") -> bytes:
     """The body, at most `bound` bytes: a larger one is refused from its Content-Length before any of it is read.
 
-    Raises ApiError 413; a chunked body is refused as soon as it passes the bound.
+    Raises ApiError 413 (a chunked body is refused as soon as it passes the bound), 415 for a compressed body, 400 for
+    broken chunks, 503 where it does not arrive in time.
     """
     length = request.content_length
     if length is not None and length > bound:
         raise too_large(what, length, bound)
     if not request.body_exists:
         return b""
+    if "Content-Encoding" in request.headers:
+        raise ApiError(415, COMPRESSED)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    first: bytes = await request.content.readany()
-    if length is not None and len(first) == length:
-        return first
-    chunks, size = [first], len(first)
+    if request.content.is_eof() and length is not None:
+        return request.content.read_nowait()  # it came along with the head, as small ones do
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_chunks(request, bound, what)
+    except TimeoutError:
+        raise unavailable(f"The request's body did not arrive within {BODY_TIMEOUT_S:g} s.") from None
+    except (ClientPayloadError, HttpProcessingError):
+        raise malformed("The request's body is not what its headers announce.") from None
+
+
+async def _read_chunks(request: web.BaseRequest, bound: int, what: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
     while not request.content.at_eof():
         chunk = await request.content.readany()
         size += len(chunk)
@@ -108,9 +149,11 @@ def parse_json(body: bytes) -> Any:
     try:
         return _decoder.decode(body.decode("utf-8"))
     except RecursionError:
-        raise malformed("The JSON text is nested too deeply.") from None
-    except ValueError as e:  # JSONDecodeError, UnicodeDecodeError, and numbers of too many digits
+        raise malformed(TOO_DEEP) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise malformed(str(e)) from None
+    except ValueError as e:  # NaN, or a number of too many digits: what follows the colon is for Python programmers
+        raise malformed(str(e).partition(":")[0]) from None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

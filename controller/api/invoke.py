@@ -13,18 +13,16 @@ from controller.actions_cache import ActionsCache, Deployed
 from controller.api import params
 from controller.api.errors import (
     STOPPING,
-    STORE_AWAY,
     ApiError,
     not_found,
     throttled,
     unavailable,
 )
-from controller.api.http import Call, answer, dump, parse_object, read_body, refusal, require_json
+from controller.api.http import Call, answer, dump, dump_given, parse_object, read_body, refusal, require_json
 from controller.api.records import HTTP_STATUS, is_array, record_json
 from controller.auth import plain_key
 from controller.dispatcher import Dispatcher
 from controller.ledger import Answered, Elsewhere, Expired, InFlight, Ledger, Refused, Reply
-from fallow.core.cluster_events import ActivationMadeDurable
 from fallow.core.model import Activation, ActivationId, ControllerId, RefusalReason, Status
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.records import Record, StreamEntry
@@ -33,6 +31,9 @@ from fallow.infra.store import Accepted, AlreadyRecorded, Store, StoreError, Str
 MAX_ARGS_BYTES = 1 << 20
 FORBIDDEN_PARAMETERS = "Request defines parameters that are not allowed (e.g., reserved properties)."
 OVERFULL = "Too many requests are in flight on this controller. Try again shortly."
+NOT_ENTERED = (
+    "The wait is over, but the invocation could not be entered into the durable queue. It may leave no record:"
+)
 STREAM_FULL = "The queue of accepted invocations is full. Try again shortly."
 EXPIRY_GRACE_S = 5.0  # after a client's wait: so long is tried to enter the call into the stream before giving up
 _ENTER_RETRY_S = 0.25
@@ -134,8 +135,9 @@ class Invoker:
             if entered is not None:
                 return entered
             if mono_s() >= give_up_mono_s:
-                text = f"{STORE_AWAY} Invocation {call.activation.id} still runs, but may leave no record."
-                raise ApiError(503, text, {"Retry-After": "1", _ID_HEADER: call.activation.id})
+                raise ApiError(
+                    503, f"{NOT_ENTERED} {call.activation.id}.", {"Retry-After": "1", _ID_HEADER: call.activation.id}
+                )
             reply = await self._reply(call, _ENTER_RETRY_S, None)
             if not isinstance(reply, Expired):
                 return reply
@@ -146,40 +148,40 @@ class Invoker:
         call.waiter = waiter
         if start is not None:
             start(call)
-        elif call.record is not None:
-            return Answered(record=call.record)
-        timer = loop.call_later(wait_s, call.reply, Expired())
+        elif call.answer is not None:
+            return call.answer
+        timer = loop.call_later(wait_s, _expire, waiter)
         try:
-            return await waiter
+            reply = await waiter
         finally:
             timer.cancel()
+        return call.answer or reply  # the answer may have come in the very turn in which the wait expired
 
     async def _make_durable(self, call: InFlight) -> Reply | None:
         """Enters a running call into the stream; None = not possible now. It may end while this is being done."""
-        late: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        call.waiter = late
-        running = self._dispatcher.running_attempt(call.activation.id)
-        entry = self._entry(call, running_attempt=running, controller_id=self._controller_id)
-        try:
-            accepted = await self._store.accept(entry)
-        except StoreError:
-            return late.result() if late.done() else None
-        if late.done():
-            return late.result()
-        match accepted:
-            case AlreadyRecorded():
-                return Answered(record=accepted.record)
-            case StreamFull():
-                return None
-            case Accepted():
-                call.waiter = None
-                if call.activation.id in self._ledger:
-                    self._dispatcher.apply(
-                        ActivationMadeDurable(activation_id=call.activation.id, running_attempt=running)
-                    )
-                return Expired()
-            case _:
-                assert_never(accepted)
+        activation_id = call.activation.id
+        while True:
+            running = self._dispatcher.running_attempt(activation_id)
+            entry = self._entry(call, running_attempt=running, controller_id=self._controller_id)
+            try:
+                accepted = await self._store.accept(entry)
+            except StoreError:
+                return call.answer
+            match accepted:
+                case AlreadyRecorded():
+                    return Answered(record=accepted.record)
+                case StreamFull():
+                    return call.answer
+                case Accepted():
+                    if isinstance(call.answer, Answered):
+                        return call.answer
+                    if self._dispatcher.running_attempt(activation_id) > running:
+                        continue  # started meanwhile: without a fence whoever claims the entry would start it again
+                    # Where it was refused meanwhile, the entry stands all the same: it is read and run like any other.
+                    self._dispatcher.made_durable(activation_id, running)
+                    return Expired()
+                case _:
+                    assert_never(accepted)
 
     def _answer(self, request: Call, call: InFlight, reply: Reply, result_only: bool) -> web.Response:
         match reply:
@@ -208,7 +210,7 @@ def merged_args(deployed: Deployed, body: bytes) -> bytes:
         raise ApiError(400, FORBIDDEN_PARAMETERS)
     if not deployed.parameters:
         return body
-    return dump({**deployed.parameters, **given})
+    return dump_given({**deployed.parameters, **given})
 
 
 def ended(request: Call, record: Record, result_only: bool) -> web.Response:
@@ -217,6 +219,11 @@ def ended(request: Call, record: Record, result_only: bool) -> web.Response:
     body = record.result if bare else record_json(record)
     headers = {_ID_HEADER: record.activation_id}
     return answer(HTTP_STATUS[record.status], body, request.transaction_id, headers)
+
+
+def _expire(waiter: asyncio.Future[Reply]) -> None:
+    if not waiter.done():
+        waiter.set_result(Expired())
 
 
 def _accepted(request: Call, call: InFlight) -> web.Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
 
 from controller.api.http import dump
 from fallow.core.model import Status
@@ -68,20 +67,18 @@ def _head(record: Record) -> bytes:
 
 def _measured(record: Record) -> str:
     """`initTime` is OpenWhisk's (cold starts only); the others say where and how the attempt ran that answered."""
-    extra: list[tuple[str, Any]] = []
-    if record.init_ms is not None:
-        extra.append(("initTime", record.init_ms))
-    extra.append(("runTime", round(record.run_ms, 3)))
+    text = "" if record.init_ms is None else f',{{"key":"initTime","value":{record.init_ms}}}'
+    text += f',{{"key":"runTime","value":{round(record.run_ms, 3)}}}'
     if record.cpu_ms is not None:
-        extra.append(("cpuTime", round(record.cpu_ms, 3)))
-    extra.append(("attempt", record.attempt))
-    if record.prewarmed:
-        extra.append(("prewarmed", True))
-    if record.evicted:
-        extra.append(("evicted", True))
-    if record.logs_missing:
-        extra.append(("logsMissing", True))
-    text = "".join(f',{{"key":"{key}","value":{json.dumps(value)}}}' for key, value in extra)
+        text += f',{{"key":"cpuTime","value":{round(record.cpu_ms, 3)}}}'
+    text += f',{{"key":"attempt","value":{record.attempt}}}'
+    for key, holds in (
+        ("prewarmed", record.prewarmed),
+        ("evicted", record.evicted),
+        ("logsMissing", record.logs_missing),
+    ):
+        if holds:
+            text += f',{{"key":"{key}","value":true}}'
     if record.vm_id:
         text += f',{{"key":"vm","value":{_quoted(record.vm_id)}}},{{"key":"vmKind","value":{_quoted(record.vm_kind)}}}'
     return text

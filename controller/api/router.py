@@ -76,6 +76,8 @@ class Router:
 
     async def _route(self, request: web.BaseRequest, transaction: str) -> web.Response:
         path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):  # absolute form, as proxies send it
+            path = "/" + path.partition("://")[2].partition("/")[2]
         parts = path.split("/")
         if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "namespaces":
             if request.method == "OPTIONS":

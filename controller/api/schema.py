@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.api.code import Code
 from controller.api.errors import malformed, too_large
-from controller.api.http import dump
+from controller.api.http import dump, dump_given
 from fallow.infra.records import ActionDoc
 
 MAX_CODE_BYTES = 48 << 20
@@ -104,7 +104,7 @@ def _key_values(value: Any, field: str) -> KeyValues | None:
             kept["init"] = True
         by_key[item["key"]] = kept
     pairs = list(by_key.values())
-    size = len(dump(pairs))
+    size = len(dump_given(pairs))
     if size > MAX_PARAMETERS_BYTES:
         raise too_large(field, size, MAX_PARAMETERS_BYTES)
     return pairs

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import NewType
+
+from fallow.core.quick import quick
 
 ActivationId = NewType("ActivationId", str)  # 32 lower-case hex digits, minted by the API
 VmId = NewType("VmId", str)  # one life of one VM: a VM that returns has a new id
@@ -43,6 +46,7 @@ class Status(IntEnum):
         return ("success", "application error", "action developer error", "whisk internal error")[self]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """An amount of CPU (cores as the VM counts them, emulated ones included) and memory."""
@@ -54,6 +58,7 @@ class Resources:
         return Resources(cpu_cores=self.cpu_cores + other.cpu_cores, memory_mb=self.memory_mb + other.memory_mb)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionKey:
     """Names an action across its revisions; the unit of demand estimation and of homes on the ring."""
@@ -63,6 +68,12 @@ class ActionKey:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+@lru_cache(maxsize=4096)
+def _action_key(namespace: str, name: str) -> ActionKey:
+    """Every call asks for its action's key several times."""
+    return ActionKey(namespace=namespace, name=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +103,7 @@ class ActionSpec:
 
     @property
     def key(self) -> ActionKey:
-        return ActionKey(namespace=self.namespace, name=self.name)
+        return _action_key(self.namespace, self.name)
 
     @property
     def app_key(self) -> tuple[str, str]:
@@ -105,6 +116,7 @@ class ActionSpec:
         return (self.namespace, self.name, self.revision)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
     """One call, as the deciding parts see it. Arguments and results never enter core."""
@@ -117,6 +129,7 @@ class Activation:
     payload_bytes: int = 0  # size of the arguments, for the byte bound of the waiting room
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one attempt ended, measured where it ran. The result's bytes travel beside it, never in it."""
@@ -189,6 +202,7 @@ class RefusalReason(StrEnum):
     FORBIDDEN = "the eviction strategy allows no VM that is there"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Considered:
     """One VM a placement looked at."""
@@ -200,6 +214,7 @@ class Considered:
     note: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A placement with its reasons."""

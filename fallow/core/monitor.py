@@ -43,16 +43,19 @@ class MonitorState:
     """The monitor of one controller: `decide` is asked as often as you like and answers once a period.
 
     `target_cores` = 0 switches it off; `period_s` and `now_s` are on the same clock. The first answer comes one period
-    after the first question, so that VMs that are just dialling in are not taken for missing.
+    after the first question, so that VMs that are just dialling in are not taken for missing. `boot_s` is what a VM
+    may take to join: where periods are shorter (a compressed trace), the first answer and the expiry of an order wait
+    that long.
     """
 
-    def __init__(self, *, target_cores: float, period_s: float, has_provider: bool) -> None:
+    def __init__(self, *, target_cores: float, period_s: float, has_provider: bool, boot_s: float = 0.0) -> None:
         if target_cores < 0:
             raise ValueError(f"target_cores is {target_cores}: it must not be negative")
         if period_s <= 0:
             raise ValueError(f"period_s is {period_s}: it must be positive")
         self._target_cores = target_cores
         self._period_s = period_s
+        self._boot_s = boot_s
         self._has_provider = has_provider
         self._said_no_provider = False
         self._due_s: float | None = None
@@ -94,7 +97,7 @@ class MonitorState:
 
     def _is_due(self, now_s: float, live_vms: Sequence[tuple[VmId, float]]) -> bool:
         if self._due_s is None:
-            self._due_s = now_s + self._period_s
+            self._due_s = now_s + max(self._period_s, self._boot_s)
             self._remember(live_vms)
             return False
         if now_s < self._due_s:
@@ -121,7 +124,8 @@ class MonitorState:
         return new
 
     def _expire(self, now_s: float) -> None:
-        while self._orders and now_s - self._orders[0] >= EXPIRY_PERIODS * self._period_s:
+        expiry_s = max(EXPIRY_PERIODS * self._period_s, self._boot_s)
+        while self._orders and now_s - self._orders[0] >= expiry_s:
             self._orders.popleft()
 
     def _say_no_provider(self, deficit_cores: float) -> NoProvider | None:

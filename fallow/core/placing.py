@@ -8,9 +8,11 @@ from fallow.core.calls import Call
 from fallow.core.eviction import Strategy
 from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
 from fallow.core.policies.base import ClusterView, Policy
+from fallow.core.quick import quick
 from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     vm: Vm
@@ -32,7 +34,7 @@ class Placer:
         runtime = call.activation.action.kind
         asked: list[tuple[VmKind, Decision]] = []  # three at most: shorter to walk than to hash
         for choice in self._strategy.kinds(call.activation.action):
-            decision = next((seen for kind, seen in asked if kind is choice.kind), None)
+            decision = next((seen for kind, seen in asked if kind is choice.kind), None) if asked else None
             if decision is None:
                 if not self._table.usable(choice.kind, runtime):
                     continue

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId, Resources, ReturnReason
+from fallow.core.quick import quick
 
 # ---- events ----------------------------------------------------------------------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequested:
     """A controller dispatched a call here."""
@@ -34,6 +36,7 @@ class ContainerStartFailed:
     error: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """Init and run are over, logs are collected. `keep` = the container may serve again."""
@@ -110,6 +113,7 @@ class StartContainer:
     prewarm: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInContainer:
     """Run the call there; `init` = first send /init with the action's code. Answer RunEnded."""

@@ -76,6 +76,8 @@ class CallQueue:
 
     def oldest(self) -> PoolCall | None:
         """The call that has waited longest."""
+        if not self._by_namespace:
+            return None  # the usual case, asked for with every call
         heads = (next(iter(calls.values())) for calls in self._by_namespace.values())
         return min(heads, key=lambda call: call.arrived_s, default=None)
 

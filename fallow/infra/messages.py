@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fallow.core.quick import quick
+
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
@@ -64,6 +66,7 @@ class Returned:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The result of an attempt. `completed` joins the Completed message when nothing separates the two."""
@@ -94,9 +97,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """These activations' final records stand in the store (one message per flush)."""
+    """These activations' final records stand in the store (one message per flush).
+
+    `fenced`: [activation id, attempt] pairs whose records were refused, because a newer attempt's is to be written.
+    """
 
     activation_ids: list[str]
+    fenced: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +133,7 @@ class Rejected:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Start a call. `action` is an encoded ActionSpec: the same bytes for every call of a revision."""

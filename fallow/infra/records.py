@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fallow.core.model import ActionSpec
+from fallow.core.quick import quick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Identity:
     uuid: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A final activation record. `result` is JSON text; `logs` are finished log lines."""

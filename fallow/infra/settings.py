@@ -56,6 +56,7 @@ class ControllerSettings(CommonSettings):
     lease_s: float = 5.0
     target_cores: float = 0.0  # of the live harvest VMs; 0 = no resource monitor
     monitor_period_s: float = 30.0
+    vm_boot_s: float = 15.0  # what a VM may take from the order to its Hello: the monitor waits so long
     provider_url: str = ""  # unix:///path of the fleet's socket; "" = no provider
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
@@ -68,9 +69,7 @@ class InvokerSettings(CommonSettings):
     speed: float = 1.0
     price: float = 1.0
     agent_socket: str = ""  # unix socket of this VM's agent
-    container_cgroups: str = (
-        ""  # directories, colon-separated: each container's first process is written to their cgroup.procs
-    )
+    container_cgroups: str = ""  # directories, colon-separated: what starts containers enters them
     run_dir: str = ""  # sockets and code of containers; short, because unix socket paths are
     backend: str = "process"
     keep_alive_s: float = 600.0  # idle containers

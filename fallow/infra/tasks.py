@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ PARENT_DEATH_ENV = "FALLOW_PARENT_DEATH"
 EXIT_ERROR = 1  # a FatalError: said in words
 EXIT_BUG = 70  # EX_SOFTWARE: an exception nobody expected
 EXIT_FORCED = 130  # a second signal cut the shutdown short
+# Python's own first number, 700, has a serving process look for garbage every dozen calls, to find none.
+GC_THRESHOLD = (20_000, 20, 20)
 
 _PR_SET_PDEATHSIG = 1
 _log = get_logger("fallow.tasks")
@@ -55,6 +58,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     """
     import uvloop  # not at the top: `every` and FatalError are used by processes without a loop of this kind
 
+    gc.freeze()  # modules stay for good: no collection need look at them again
+    gc.set_threshold(*GC_THRESHOLD)
     if os.environ.get(PARENT_DEATH_ENV) == "1":
         die_with_parent(signal.SIGTERM)
     try:

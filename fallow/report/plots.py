@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, told apart with any kind of colour vision; what mat
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ EVICTION, INK, GRID = "#D55E00", "#1f2937", "#e5e7eb"
 MOST_LANES = 24
 _MOST_VECTOR_POINTS = 3000  # more are drawn as an image within the SVG: a page of many megabytes is of no use
 _WIDTH_IN = 9.6
-_BARS = 60
+_MOST_BARS = 60
+_LEFT, _RIGHT = 0.105, 0.985  # the same in all plots over time, so that moments stand under each other
+_TOP_IN, _BOTTOM_IN = 0.42, 0.52  # for the legend and the axis title
 
 
 def draw_all(run: RunData, summary: Mapping[str, Any]) -> dict[str, str]:
@@ -67,7 +70,7 @@ def draw_all(run: RunData, summary: Mapping[str, Any]) -> dict[str, str]:
 def _svg(figure: Figure, name: str) -> str:
     """The bare element: no prologue, no namespaces (HTML needs none), ids that no other plot of the page has."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", bbox_inches="tight", pad_inches=0.05, metadata={"Date": None}, transparent=True)
+    figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -80,6 +83,9 @@ def _figure(height_in: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure as NewFigure  # not pyplot: no global state, no display
 
     figure = NewFigure(figsize=(_WIDTH_IN, height_in))
+    figure.subplots_adjust(
+        left=_LEFT, right=_RIGHT, top=1 - _TOP_IN / height_in, bottom=_BOTTOM_IN / height_in, hspace=0.22
+    )
     axes = figure.subplots(rows, 1, sharex=True, squeeze=False)
     return figure, [row[0] for row in axes]
 
@@ -120,8 +126,7 @@ def cores_figure(lives: Sequence[VmLife], span_s: float) -> Figure:
         axis.set_ylabel(name, rotation=0, ha="right", va="center", color=colour, fontweight="bold")
     axes[-1].set_xlabel("seconds since the replay began")
     axes[-1].set_xlim(0, span_s)
-    figure.supylabel("cores of the VM (emulated)", fontsize=10)
-    figure.subplots_adjust(hspace=0.22, left=0.12)
+    figure.supylabel("cores of the VM (emulated)", fontsize=10, x=0.012)
     _cores_legend(figure, injected=any(life.injected for life in lives))
     return figure
 
@@ -149,8 +154,15 @@ def _life(axis: Axes, life: VmLife, colour: str) -> None:
     axis.fill_between(times, cores, step="post", color=colour, alpha=0.30, linewidth=0)
     axis.step(times, cores, where="post", color=colour, linewidth=1.8)
     for notice in life.notices:
-        to = min(notice.deadline_s, life.end_s)
-        axis.axvspan(notice.at_s, to, facecolor=EVICTION, alpha=0.16, hatch="////", edgecolor=EVICTION, linewidth=0)
+        axis.axvspan(
+            notice.at_s,
+            min(notice.until_s, life.end_s),
+            facecolor=EVICTION,
+            alpha=0.16,
+            hatch="////",
+            edgecolor=EVICTION,
+            linewidth=0,
+        )
     if life.evicted:
         axis.plot([life.end_s], [life.steps[-1][1] / 2], **_cross(injected=life.injected), clip_on=False, zorder=5)
 
@@ -184,7 +196,9 @@ def _cores_legend(figure: Figure, *, injected: bool) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Any]) -> None:
     top = max(axis.get_position().y1 for axis in figure.axes)
-    figure.legend(handles=list(handles), loc="lower left", bbox_to_anchor=(0.11, top), ncols=5, handletextpad=0.5)
+    figure.legend(
+        handles=list(handles), loc="lower left", bbox_to_anchor=(_LEFT - 0.015, top), ncols=5, handletextpad=0.5
+    )
 
 
 # ---- calls
@@ -227,12 +241,22 @@ def latency_figure(calls: Sequence[CallRecord], lives: Sequence[VmLife], span_s:
             linestyle="none",
             label=f"no record ({len(without)})",
         )
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(_millis_ticks)
+    _millis_axis(axis, [c.latency_ms or 0.0 for c in recorded])
     axis.set_ylabel("latency from the due moment")
     _time_axis(axis, lives, span_s, handles)
     _legend(figure, handles)
     return figure
+
+
+def _millis_axis(axis: Axes, values_ms: Sequence[float]) -> None:
+    """Whole decades, so that a narrow spread looks narrow."""
+    from matplotlib.ticker import NullFormatter
+
+    low, high = max(0.1, min(values_ms, default=1.0)), max(0.2, max(values_ms, default=1.0))
+    axis.set_yscale("log")
+    axis.set_ylim(10 ** math.floor(math.log10(low)) * 0.8, 10 ** math.ceil(math.log10(high)) * 1.25)
+    axis.yaxis.set_major_formatter(_millis_ticks)
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _millis_ticks(value: float, _position: float) -> str:
@@ -244,11 +268,12 @@ def starts_figure(calls: Sequence[CallRecord], lives: Sequence[VmLife], span_s: 
     figure, (axis,) = _figure(2.6)
     recorded = [call for call in calls if call.ending is Ending.RECORDED]
     last_s = max((c.intended_s for c in calls), default=0.0)
-    width_s = max(last_s, 1.0) / _BARS
-    warm, cold = [0.0] * (_BARS + 1), [0.0] * (_BARS + 1)
+    width_s = max(1, math.ceil(last_s / _MOST_BARS))
+    bins = int(last_s / width_s) + 1
+    warm, cold = [0.0] * bins, [0.0] * bins
     for call in recorded:
         (cold if call.cold else warm)[int(call.intended_s / width_s)] += 1 / width_s
-    at = [i * width_s for i in range(_BARS + 1)]
+    at = [i * width_s for i in range(bins)]
     bars: dict[str, Any] = {"width": width_s * 0.92, "align": "edge", "linewidth": 0}
     handles: list[Any] = [
         axis.bar(at, warm, color=WARM, label="warm starts", **bars),
@@ -274,7 +299,8 @@ def _time_axis(axis: Axes, lives: Sequence[VmLife], span_s: float, handles: list
 
 def placements_figure(placements: Mapping[str, int]) -> Figure:
     """How many dispatches went where, retries counted again."""
-    figure, (axis,) = _figure(1.9)
+    figure, (axis,) = _figure(2.1)
+    figure.subplots_adjust(left=0.2, top=0.97)
     names = [*PLACEMENTS, *(name for name in placements if name not in PLACEMENTS)]
     colours = [REGULAR_COLOUR if name.endswith("regular") else PALETTE[0] for name in names]
     titles = [f"{name.partition('_')[0]} calls on {name.partition('_')[2]} VMs" for name in names]

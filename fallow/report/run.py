@@ -38,7 +38,7 @@ class CallRecord:
     wait_ms: float | None = None  # from acceptance to the start of the run, container start included
     init_ms: float | None = None  # None = warm
     run_ms: float | None = None
-    cpu_ms: float | None = None  # real CPU time of the attempt that ended the call; None = not measured
+    cpu_ms: float | None = None  # in the VM's (emulated) cores, of the attempt that ended the call; None = not measured
     attempt: int = 0
     prewarmed: bool = False
     evicted: bool = False  # cut off by an eviction, and not to be retried

@@ -108,7 +108,7 @@ def _vms(run: RunData) -> dict[str, Any]:
     core_s = sum(life.core_s for life in evictable)
     paid, full = sum(cost_core_h(life, discount) for life in evictable), core_s / 3600
     regular_vms = sum(cost_core_h(life, discount) for life in lives if not life.kind.evictable)
-    real_cpu_ms = sum(call.cpu_ms or 0.0 for call in run.calls if call.vm_kind in (VmKind.HARVEST, VmKind.SPOT))
+    used_ms = sum(call.cpu_ms or 0.0 for call in run.calls if call.vm_kind in (VmKind.HARVEST, VmKind.SPOT))
     return {
         "vms": len(lives),
         "evictions": sum(life.evicted for life in lives),
@@ -117,7 +117,7 @@ def _vms(run: RunData) -> dict[str, Any]:
         "notices": sum(len(life.notices) for life in lives),
         "resizes": sum(len(life.steps) - 1 for life in lives),
         "harvested_core_s": round(core_s, 3),
-        "harvested_used_core_s": round(real_cpu_ms / 1e3 / run.header.core_scale, 3),
+        "harvested_used_core_s": round(used_ms / 1e3, 3),
         "cost": {
             "harvest": round(paid, 6),
             "regular": round(full, 6),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fallow.core.model import VmKind
@@ -13,10 +13,10 @@ OPERATOR = "operator"  # `by` of what an operator, and so a run that injects evi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """An announced eviction; moved announcements are one each. Seconds since the run began."""
+    """An announced eviction; an announcement that moves another is one of its own. Seconds since the run began."""
 
     at_s: float
-    deadline_s: float
+    until_s: float  # the deadline, or when it was withdrawn or moved
     by: str
 
 
@@ -63,6 +63,10 @@ class _Open:
             self.steps.pop()
         self.steps.append((t_s, cores))
 
+    def end_notice(self, t_s: float) -> None:
+        if self.notices and self.notices[-1].until_s > t_s:
+            self.notices[-1] = replace(self.notices[-1], until_s=t_s)
+
 
 def vm_lives(events: Iterable[Mapping[str, Any]], *, began_unix_ms: int, ended_unix_ms: int) -> list[VmLife]:
     """The lives that overlap the run, in order of joining. `events` must be in order of time.
@@ -87,12 +91,15 @@ def _apply(life: _Open, event: Mapping[str, Any], t_s: float) -> None:
         case "joined" | "cores":
             life.cores(t_s, float(event["cores"]))
         case "notice":
-            life.notices.append(Notice(at_s=t_s, deadline_s=t_s + float(event["notice_s"]), by=event["by"]))
+            life.end_notice(t_s)
+            life.notices.append(Notice(at_s=t_s, until_s=t_s + float(event["notice_s"]), by=event["by"]))
+        case "withdrawn":
+            life.end_notice(t_s)
         case "evicted":
             life.end_s, life.evicted_by = t_s, event["by"]
         case "gone" if life.end_s is None:
             life.end_s = t_s
-        case _:  # withdrawn, invoker_restarted: the VM has the cores it had
+        case _:  # an invoker that restarted: the VM has the cores it had
             pass
 
 

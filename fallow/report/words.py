@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LATE_MS = 100.0  # a replay that sends later than that at p95 measures its own machine too
+
 
 def millis(value: float | None) -> str:
     """Milliseconds in the unit that keeps three digits; a dash where nothing was measured."""
@@ -30,12 +32,15 @@ def scale_lines(summary: Mapping[str, Any]) -> list[str]:
     s = summary
     lines = [
         f"time: {s['speedup']:g} x faster than the trace (notice {s['notice_s']:g} s), "
-        f"VM changes {s['vm_speedup']:g} x; platform times are real",
-        f"cores: 1 emulated core = {s['core_scale']:g} real cores; "
+        f"VM changes {s['vm_speedup']:.4g} x; platform times are real",
+        f"cores: 1 emulated core = {s['core_scale']:.4g} real cores; "
         f"{s['offered_cores']:.2f} offered of {s['available_cores']:.1f} available on average",
         f"traces: invocations {s['invocation_source']}, VMs {s['vm_source']}; "
         f"policy {s['policy']}, strategy {s['strategy']}, seed {s['seed']}",
     ]
+    late_ms = s["late_ms"]["p95"]
+    if late_ms is not None and late_ms > LATE_MS:
+        lines.append(f"this machine was too busy to send on time (p95 {millis(late_ms)} late): latencies include that")
     if not s["cpu_enforced"]:
         lines.append(f"CPU is not enforced: {s['cpu_note']}")
     return lines

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fallow.traces.csvfile import CsvFile
 from fallow.traces.errors import TraceError
-from fallow.traces.functions import CPU_NOTE, DEFAULT_MEMORY_MB, FunctionTable
+from fallow.traces.functions import CPU_NOTE, DEFAULT_MEMORY_MB, MAX_MEMORY_MB, MIN_MEMORY_MB, FunctionTable
 from fallow.traces.model import InvocationTrace, TraceCall
 from fallow.traces.quantiles import interpolate
 
@@ -61,43 +61,47 @@ def read(
     seed: int,
 ) -> InvocationTrace:
     """Raises TraceError where any of the files is wrong, in so far as the window touches it."""
-    window, counts = _counts(invocations, start_s, window_s)
-    counts, unread = _at_most(counts, MAX_CALLS, seed)
+    window, found = _counts(invocations, start_s, window_s)
+    counts = _at_most(found, MAX_CALLS, seed)
     percentiles = _percentiles(durations, counts)
-    unknown = [key for key in counts if key not in percentiles]
     memory_mb = {} if memory is None else _memory_mb(memory, {key[:2] for key in counts})
     functions = FunctionTable(seed)
     calls: list[TraceCall] = []
-    defaulted = 0
-    for key, count in counts.items():
-        if key not in percentiles:
-            continue
-        used_mb = memory_mb.get(key[:2])
-        defaulted += used_mb is None
-        made = list(_calls(key, count, percentiles[key], window, seed))
+    without_memory = 0
+    for key in (key for key in counts if key in percentiles):
+        made = list(_calls(key, counts[key], percentiles[key], window, seed))
         if made:
+            used_mb = memory_mb.get(key[:2])
+            without_memory += used_mb is None
             limit_mb = DEFAULT_MEMORY_MB if used_mb is None else math.ceil(used_mb)
             index = functions.index(key, app=key[1], function=key[2], memory_mb=limit_mb)
             calls.extend(TraceCall(at_s=at_s, function=index, duration_s=d) for at_s, d in made)
     calls.sort(key=lambda c: (c.at_s, c.function))
-    notes = [CPU_NOTE]
-    if unread:
-        notes.append(f"the window holds more than {MAX_CALLS} calls: {unread} functions drawn by seed were left out")
-    if unknown:
-        lost = sum(counts[key].calls() for key in unknown)
-        notes.append(f"{len(unknown)} functions ({lost} calls) have no durations and were left out")
-    if defaulted:
-        notes.append(f"{defaulted} functions without memory use have {DEFAULT_MEMORY_MB} MB")
-    if functions.clamped:
-        notes.append(f"the memory of {functions.clamped} functions was raised or lowered to what an action may have")
+    unknown = [count for key, count in counts.items() if key not in percentiles]
     return InvocationTrace(
         source=str(invocations.path),
         format="azure2019",
         functions=functions.all(),
         calls=tuple(calls),
         window_s=max(window.end_s - window.start_s, 0.0),
-        notes=tuple(notes),
+        notes=(CPU_NOTE, *_notes(len(found) - len(counts), unknown, without_memory, functions.clamped)),
     )
+
+
+def _notes(unread: int, unknown: list[Counts], without_memory: int, clamped: int) -> Iterator[str]:
+    """What the trace lost or got on the way; all but the list are numbers of functions."""
+    if unread:
+        yield f"the window holds more than {MAX_CALLS} calls: {unread} functions drawn by seed were left out"
+    if unknown:
+        lost = sum(count.calls() for count in unknown)
+        yield f"{len(unknown)} functions ({lost} calls) have no durations and were left out"
+    if without_memory:
+        yield f"{without_memory} functions without memory use have {DEFAULT_MEMORY_MB} MB"
+    if clamped:
+        yield (
+            f"the memory of {clamped} functions was raised to {MIN_MEMORY_MB} MB or lowered to {MAX_MEMORY_MB} MB, "
+            "what an action may have"
+        )
 
 
 def minute_columns(columns: list[str]) -> dict[int, int]:
@@ -141,10 +145,10 @@ def _count(file: CsvFile, row: list[str], position: int) -> int:
     return int(value)
 
 
-def _at_most(counts: dict[Key, Counts], most: int, seed: int) -> tuple[dict[Key, Counts], int]:
-    """Whole functions, drawn by seed, of at most `most` calls together; and how many functions that leaves out."""
+def _at_most(counts: dict[Key, Counts], most: int, seed: int) -> dict[Key, Counts]:
+    """Whole functions, drawn by seed, of at most `most` calls together."""
     if sum(c.calls() for c in counts.values()) <= most:
-        return counts, 0
+        return counts
     order = list(counts)
     random.Random(f"{seed}:at-most").shuffle(order)
     kept: set[Key] = set()
@@ -153,7 +157,7 @@ def _at_most(counts: dict[Key, Counts], most: int, seed: int) -> tuple[dict[Key,
         if total + counts[key].calls() <= most:
             kept.add(key)
             total += counts[key].calls()
-    return {key: c for key, c in counts.items() if key in kept}, len(counts) - len(kept)
+    return {key: c for key, c in counts.items() if key in kept}
 
 
 def _percentiles(file: CsvFile, wanted: dict[Key, Counts]) -> dict[Key, list[tuple[float, float]]]:

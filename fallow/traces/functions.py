@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 
 from fallow.traces.model import TraceFunction
 
 DEFAULT_MEMORY_MB = 256  # where the trace says nothing; OpenWhisk's default
 MIN_MEMORY_MB, MAX_MEMORY_MB = 128, 2048  # what an action may ask for
 CPU_SHARE_RANGE = (0.1, 1.0)
-NAME_LENGTH = 12  # of a hash: 48 bits, so that clashes are rare; those that occur get a number
+HASH_LENGTH = 12  # of a hash as a name: 48 bits, so that clashes are rare
+NAME_LENGTH = 60
 
+CPU_NOTE = f"the trace holds no CPU use: each function's CPU share ({CPU_SHARE_RANGE[0]:g} to 1 core) is drawn by seed"
+
+_HASH = re.compile(r"[0-9a-f]{32,}")
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -23,6 +28,7 @@ class FunctionTable:
         self._index: dict[tuple[str, ...], int] = {}
         self._functions: list[TraceFunction] = []
         self._names: set[str] = set()
+        self._clashes: Counter[str] = Counter()
         self.clamped = 0  # functions whose memory was outside of what an action may ask for
 
     def index(self, key: tuple[str, ...], *, app: str, function: str, memory_mb: float = DEFAULT_MEMORY_MB) -> int:
@@ -44,12 +50,11 @@ class FunctionTable:
         return tuple(self._functions)
 
     def _name(self, function: str) -> str:
-        base = _UNFIT.sub("-", function)[:NAME_LENGTH].strip("-") or "fn"
-        name, number = base, 2
+        length = HASH_LENGTH if _HASH.fullmatch(function) else NAME_LENGTH
+        base = _UNFIT.sub("-", function)[:length].strip("-") or "fn"
+        name = base
         while name in self._names:
-            name, number = f"{base}-{number}", number + 1
+            self._clashes[base] += 1
+            name = f"{base}-{self._clashes[base] + 1}"
         self._names.add(name)
         return name
-
-
-CPU_NOTE = f"the trace holds no CPU use: each function's CPU share ({CPU_SHARE_RANGE[0]:g} to 1 core) is drawn by seed"

@@ -11,7 +11,8 @@ of calls does not.
 (even gaps), a quarter in bursts.
 
 **VMs.** `NEVER_CHANGED_SHARE` of the VMs, rounded, keep their cores; the others change by `CORE_CHANGE_INTERVAL_S` and
-`CORE_CHANGE_WEIGHT` within 2..32 cores. An evicted VM comes back after a mean of ten minutes (assumed: not published).
+`CORE_CHANGE_WEIGHT` within 2..32 cores. Those there at 0 are in the middle of their lives, so that a window of hours
+rarely holds an eviction. An evicted VM comes back after a mean of ten minutes (assumed: not published).
 """
 
 from __future__ import annotations
@@ -38,18 +39,19 @@ FUNCTIONS_PER_APP = 424 / 119  # of the published trace
 BURST_CALLS = 5.0  # mean calls of a burst
 BURST_GAP_S = 0.5  # mean gap within a burst
 MEMORY_MB = (128, 256, 512)
-MEMORY_WEIGHT = (0.5, 0.35, 0.15)
+MEMORY_WEIGHT = (0.8, 0.18, 0.02)  # apps whose mean allocation fits, in the Azure Functions Trace 2019 (100 sampled)
 CPU_SHARE_RANGE = (0.1, 1.0)
 MIN_CORES, MAX_CORES = 2, 32
 ABSENCE_MEAN_S = 600.0
 DRAWS = 100  # sets of VM traces to look at for one that shrinks and grows
 VISIBLE = (0.05, 0.9)  # part of the window in which a change counts as seen
+VISIBLE_CORES = 4  # what such a change adds or takes at least
 VISIBLE_CHANGES = 2  # shrinks, and growths, that a set should show there
 
 Floats = NDArray[np.float64]
 
 
-def generate_invocations(*, seed: int, window_s: float, rate_per_s: float, functions: int = 80) -> InvocationTrace:
+def generate_invocations(*, seed: int, window_s: float, rate_per_s: float, functions: int = 68) -> InvocationTrace:
     """About `rate_per_s` x `window_s` calls. A function without a call in the window is listed all the same."""
     weights = np.arange(1, functions + 1, dtype=np.float64) ** -POPULARITY_EXPONENT
     weights /= weights.sum()
@@ -82,7 +84,8 @@ def generate_vm_traces(*, seed: int, vms: int, window_s: float) -> list[VmTrace]
     """Traces h1, h2, ... of `window_s` seconds, all present at 0.
 
     The published curves make a window in which hardly anything happens likely. So of `DRAWS` sets the first is taken
-    that shows two shrinks and two growths away from the window's ends, else the one that shows most.
+    that shows two shrinks and two growths of four cores or more away from the window's ends, else the one that shows
+    most.
     """
     rng = _rng(seed, "vms")
     constant = round(NEVER_CHANGED_SHARE * vms)
@@ -107,7 +110,7 @@ def _visible(traces: list[VmTrace], window_s: float) -> tuple[int, int]:
         for (_, before), (at_s, after) in itertools.pairwise(trace.steps)
         if before > 0 and after > 0 and VISIBLE[0] * window_s <= at_s <= VISIBLE[1] * window_s
     ]
-    return sum(1 for d in deltas if d < 0), sum(1 for d in deltas if d > 0)
+    return sum(1 for d in deltas if d <= -VISIBLE_CORES), sum(1 for d in deltas if d >= VISIBLE_CORES)
 
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:
@@ -161,8 +164,8 @@ def _vm_steps(window_s: float, changing: bool, rng: np.random.Generator) -> tupl
     """Lives one after the other until the window ends; cores only change while the VM lives."""
     steps: list[tuple[float, float]] = []
     join_s = 0.0
+    end_s = _life_left_s(rng)
     while join_s < window_s:
-        end_s = join_s + float(_values(VM_LIFETIME_S, rng.random(1))[0])
         cores = int(rng.integers(MIN_CORES, MAX_CORES + 1))
         at_s = join_s
         while at_s < min(end_s, window_s):
@@ -175,7 +178,17 @@ def _vm_steps(window_s: float, changing: bool, rng: np.random.Generator) -> tupl
             break
         steps.append((round(end_s, 3), 0.0))
         join_s = end_s + float(rng.exponential(ABSENCE_MEAN_S))
+        end_s = join_s + float(_values(VM_LIFETIME_S, rng.random(1))[0])
     return tuple(steps)
+
+
+def _life_left_s(rng: np.random.Generator) -> float:
+    """How long a VM met at a random moment still lives: long lives are met in proportion to their length."""
+    longest_s = VM_LIFETIME_S.points[-1][1]
+    while True:
+        life_s = float(_values(VM_LIFETIME_S, rng.random(1))[0])
+        if rng.random() < life_s / longest_s:
+            return life_s * float(rng.random())
 
 
 def _changed(cores: int, rng: np.random.Generator) -> int:

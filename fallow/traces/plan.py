@@ -24,7 +24,8 @@ CORES_PER_MACHINE = 20.0  # emulated cores a machine's CPU stands for by default
 CALL_CPU_S = 0.004  # real CPU one call costs the platform and its client, on top of what the action burns
 COLD_CPU_S = 0.1  # real CPU of one container's start; each function needs at least one
 CALLS_PER_CORE_S = 30.0  # calls/s and real core: above it the machine is busy with the platform, not with the trace
-TAIL_S = 20.0  # real seconds a call may run on after the window; a call without a record after 30 s counts as lost
+TAIL_S = 10.0  # real seconds a call may run on after the window; a call without a record after 30 s counts as lost
+WINDOW_PARTS = 3  # a call takes at most such a part of the window, so that one cut off near its end can run again
 MAX_CALL_S = 270.0  # real seconds; the trace actions' time limit is 300 s
 MIN_LOAD_SPAN_S = 5.0  # real seconds: the mean load of a handful of calls is taken over no less
 VM_SPAN_MARGIN = 1.1  # so that a trace's last change does not fall on the very end of the window
@@ -146,8 +147,8 @@ def _arrivals(
 
 
 def longest_s(at_s: float, sending_s: float) -> float:
-    """How many real seconds a call sent at `at_s` may take: the window, the tail after it, and the actions' limit."""
-    return min(max(sending_s, TAIL_S), sending_s + TAIL_S - at_s, MAX_CALL_S)
+    """How many real seconds a call sent at `at_s` may take: part of the window, the tail, and the actions' limit."""
+    return min(max(sending_s / WINDOW_PARTS, TAIL_S), sending_s + TAIL_S - at_s, MAX_CALL_S)
 
 
 def _loads(
@@ -204,8 +205,8 @@ def _rules(
         )
     if plan.cut_calls:
         rules.append(
-            f"{plan.cut_calls} calls were cut: none may take longer than the window (at least {TAIL_S:g} s) or "
-            f"{MAX_CALL_S:g} s, nor run on for more than {TAIL_S:g} s after the window"
+            f"{plan.cut_calls} calls were cut: none may take longer than 1/{WINDOW_PARTS} of the window (at least "
+            f"{TAIL_S:g} s, at most {MAX_CALL_S:g} s), nor run on for more than {TAIL_S:g} s after the window"
         )
     if plan.thinned_calls:
         before = len(plan.arrivals) + plan.thinned_calls

@@ -27,12 +27,13 @@ def moments(count: int, duration_s: float, rng: random.Random) -> list[float]:
     return [first + span * (i + rng.random()) / count for i in range(count)]
 
 
-async def inject(client: Client, *, count: int, duration_s: float, notice_s: float, seed: int) -> list[Injected]:
-    """Evict `count` harvest VMs at their moments; one without a busy harvest VM waits for it until the run ends."""
+async def inject(
+    client: Client, done: list[Injected], *, count: int, duration_s: float, notice_s: float, seed: int
+) -> None:
+    """Evict `count` harvest VMs at their moments, entering each in `done`; a moment waits for a busy harvest VM."""
     rng = random.Random(f"{seed}/evictions")
     loop = asyncio.get_running_loop()
     began = loop.time()
-    done: list[Injected] = []
     for moment in moments(count, duration_s, rng):
         await asyncio.sleep(max(0.0, began + moment - loop.time()))
         while loop.time() < began + duration_s:
@@ -41,7 +42,6 @@ async def inject(client: Client, *, count: int, duration_s: float, notice_s: flo
                 done.append(Injected(at_s=loop.time() - began, vm_id=vm["id"], running=vm["running"]))
                 break
             await asyncio.sleep(0.2)
-    return done
 
 
 def _choose(vms: list[dict[str, Any]], rng: random.Random) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ HARVEST_VMS = 4
 REGULAR_CORES = 8.0  # emulated cores of the demo's regular VM
 GENERATED_RATE_PER_S = 2.5  # of trace time: 25/s at the default speedup
 GENERATED_VM_SPAN_S = 7200.0
+TARGET_SHARE = 0.75  # of the traces' mean harvest cores: below it the resource monitor orders VMs
 TRACE_NOTICE_S = 30.0
 TRACE_KEEP_ALIVE_S = 600.0
 TRACE_MONITOR_S = 30.0
@@ -61,50 +62,72 @@ def prepare(options: DemoOptions) -> Prepared:
     traces, vm_source = _vm_traces(options)
     span_s = max((t for trace in traces for t, _ in trace.steps), default=0.0)
     vm_speedup = options.vm_speedup or default_vm_speedup(span_s, options.duration_s)
-    all_lives = [life for life in vm_lives(traces) if life.join_s / vm_speedup < options.duration_s]
-    if options.evictions == "none":
-        all_lives = [life.without_end() for life in all_lives]
-    if not all_lives:
-        raise CliError("no VM of the traces lives in the window\ngive a longer --duration or a higher --vm-speedup")
-    scale = options.core_scale or default_core_scale(real_cores())
+    all_lives = _lives(traces, options, vm_speedup)
+    harvest_cores = _mean_cores(all_lives, options.duration_s * vm_speedup)
     vms = _vms(all_lives)
+    plan = _replay_plan(invocations, options, vms, harvest_cores)
+    return Prepared(
+        cluster=_cluster_plan(options, vms, plan.core_scale, vm_speedup, harvest_cores),
+        replay=plan,
+        vm_source=vm_source,
+        vm_speedup=vm_speedup,
+        notice_s=TRACE_NOTICE_S / options.speedup,
+        injected=int(options.evictions) if options.evictions.isdigit() else 0,
+    )
+
+
+def _lives(traces: Sequence[VmTrace], options: DemoOptions, vm_speedup: float) -> list[Life]:
+    """The lives that fall into the window; with --evictions none the first life of each VM, for ever."""
+    found = [life for life in vm_lives(traces) if life.join_s / vm_speedup < options.duration_s]
+    if options.evictions == "none":
+        found = [life.without_end() for life in found if "." not in life.vm_id]
+    if not found:
+        raise CliError("no VM of the traces lives in the window\ngive a longer --duration or a higher --vm-speedup")
+    return found
+
+
+def _replay_plan(
+    invocations: InvocationTrace, options: DemoOptions, vms: Sequence[VmPlan], harvest_cores: float
+) -> ReplayPlan:
     try:
         plan = make_plan(
             invocations,
             duration_s=options.duration_s,
             speedup=options.speedup,
-            core_scale=scale,
-            vm_mean_cores=REGULAR_CORES + _mean_cores(all_lives, options.duration_s * vm_speedup),
+            core_scale=options.core_scale or default_core_scale(real_cores()),
+            vm_mean_cores=REGULAR_CORES + harvest_cores,
             machine_cores=real_cores(),
             seed=options.seed,
             vm_memory_mb=vms[0].memory_mb,
-            vms_memory_mb=vms[0].memory_mb * len({vm.id.split(".")[0] for vm in vms}),
+            vms_memory_mb=vms[0].memory_mb * _at_once(vm.id for vm in vms),
         )
     except TraceError as e:
         raise CliError(str(e)) from None
     if not plan.arrivals:
         raise CliError("no invocation of the trace falls into the window\ngive a longer --duration or another --start")
-    notice_s = TRACE_NOTICE_S / options.speedup
-    target = options.target_cores if options.target_cores is not None else 0.0
-    cluster = ClusterPlan(
+    return plan
+
+
+def _cluster_plan(
+    options: DemoOptions, vms: tuple[VmPlan, ...], core_scale: float, vm_speedup: float, harvest_cores: float
+) -> ClusterPlan:
+    target = TARGET_SHARE * harvest_cores if options.target_cores is None else options.target_cores
+    return ClusterPlan(
         vms=vms,
         port=0,
         policy=options.policy,
         strategy=options.strategy,
         seed=options.seed,
-        target_cores=target,
-        core_scale=scale,
-        notice_s=notice_s,
+        target_cores=0.0 if options.evictions == "none" else round(target),
+        core_scale=core_scale,
+        notice_s=TRACE_NOTICE_S / options.speedup,
         keep_alive_s=TRACE_KEEP_ALIVE_S / options.speedup,
         monitor_period_s=TRACE_MONITOR_S / options.speedup,
         vm_speedup=vm_speedup,
         hold=True,
         provider_memory_mb=vms[0].memory_mb,
+        provider_max_vms=len(vms) + 2,
         log_level="warning",
-    )
-    injected = int(options.evictions) if options.evictions.isdigit() else 0
-    return Prepared(
-        cluster=cluster, replay=plan, vm_source=vm_source, vm_speedup=vm_speedup, notice_s=notice_s, injected=injected
     )
 
 
@@ -126,8 +149,13 @@ def _vm_traces(options: DemoOptions) -> tuple[Sequence[VmTrace], str]:
 
 
 def _vms(all_lives: Sequence[Life]) -> tuple[VmPlan, ...]:
-    at_once = len({life.vm_id.split(".")[0] for life in all_lives})
-    return plan_from_lives(all_lives, regular_cores=REGULAR_CORES, memory_mb=vm_memory_mb(at_once + 1))
+    memory = vm_memory_mb(_at_once(life.vm_id for life in all_lives) + 1)
+    return plan_from_lives(all_lives, regular_cores=REGULAR_CORES, memory_mb=memory)
+
+
+def _at_once(vm_ids: Iterable[str]) -> int:
+    """VMs that can be there together: the lives of one VM (h3, h3.2) follow each other."""
+    return len({vm_id.split(".")[0] for vm_id in vm_ids})
 
 
 def _mean_cores(all_lives: Sequence[Life], span_s: float) -> float:

@@ -12,9 +12,8 @@ from typing import Any
 
 import aiohttp
 import click
-from fallow.report.run import RunData, RunHeader
-from loadtest.replay import replay
 
+from fallow.report.run import RunData, RunHeader
 from fallow_cli.client import Client
 from fallow_cli.cluster import LocalCluster
 from fallow_cli.demo.injector import Injected, inject
@@ -22,6 +21,7 @@ from fallow_cli.demo.prepare import DemoOptions, Prepared
 from fallow_cli.demo.progress import View, shown
 from fallow_cli.errors import CliError
 from fallow_cli.state import StateDir
+from loadtest.replay import replay
 
 DEPLOY_AT_ONCE = 8
 TRACE_ACTION = Path(__file__).resolve().parents[2] / "functions" / "actions" / "trace.py"
@@ -57,9 +57,11 @@ async def _on_cluster(
         began_unix_ms = time.time_ns() // 1_000_000
         await _play(cluster.fleet_socket)
         async with shown(view, operator, total=len(plan.arrivals), quiet=quiet):
+            injected: list[Injected] = []
             injecting = asyncio.create_task(
                 inject(
                     operator,
+                    injected,
                     count=prepared.injected,
                     duration_s=plan.duration_s,
                     notice_s=prepared.notice_s,
@@ -76,9 +78,8 @@ async def _on_cluster(
                 )
             finally:
                 injecting.cancel()
-        injected: list[Injected] = []
         with contextlib.suppress(asyncio.CancelledError):
-            injected = await injecting
+            await injecting
         ended_unix_ms = time.time_ns() // 1_000_000
         counters = await operator.call("GET", "/admin/v1/status")
     return RunData(

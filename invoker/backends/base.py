@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from fallow.core.model import ContainerId
+from fallow.core.quick import quick
 from invoker.logs import LogCollector
 
+LONGEST_CALL_S = 86_400.0  # no action is allowed as long a time
 
+
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A complete HTTP answer. `total_bytes` exceeds len(body) where the rest was read and dropped."""
@@ -46,13 +50,14 @@ class Container(Protocol):
 
     logs: LogCollector
 
-    async def post(self, path: str, body: bytes) -> Reply:
-        """Send one request and wait for its answer; one at a time. The caller owns the deadline: a container whose
-        request was given up can only be destroyed."""
+    async def post(self, path: str, body: bytes, timeout_s: float = LONGEST_CALL_S) -> Reply:
+        """Send one request and wait for its answer; one at a time. Raises TimeoutError when there is none after
+        `timeout_s`: a container whose request was given up can only be destroyed."""
         ...
 
-    def cpu_s(self) -> float | None:
-        """CPU time used so far, in real core-seconds; None = not measurable."""
+    def cpu_s(self, *, idle: bool = False) -> float | None:
+        """CPU time used so far, in real core-seconds; None = not measurable. Of an `idle` container it may be assumed
+        that no child process ended in it since this was last asked: that is cheaper to answer."""
         ...
 
     def drain_logs(self) -> None:
@@ -73,6 +78,14 @@ class Backend(Protocol):
 
     kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"
 
+    async def open(self) -> None:
+        """Make ready for the first start. Called once, before anything else. Raises StartError."""
+        ...
+
+    async def supervise(self) -> NoReturn:
+        """Keep what `open` made in order, for ever. Without it a backend that broke stays broken."""
+        ...
+
     async def start(
         self,
         container_id: ContainerId,
@@ -82,7 +95,7 @@ class Backend(Protocol):
         cap_cores: float,
         on_exit: Callable[[], None],
     ) -> Container:
-        """Start an empty container and wait until its server takes connections. `on_exit` is called once, from the
+        """Start an empty container and wait until its server takes requests. `on_exit` is called once, from the
         loop, when it ends by itself. Raises StartError. A cancelled start leaves nothing behind."""
         ...
 

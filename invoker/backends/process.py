@@ -1,5 +1,7 @@
 """Containers that are plain processes: one runtime server each, in its own session, directory and the VM's cgroups.
 
+One process, the spawner, is inside the cgroups from the start and forks them all (`spawner`).
+
 They separate functions from each other as processes of one user do, no more: what must not be shared between tenants
 needs a backend with real isolation. The weight of CPU shares (`cap_cores`) has no meaning here, the VM's quota caps
 the sum. Memory is limited twice: the runtime sets its own data limit, and a watchdog ends a running container whose
@@ -11,46 +13,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import os
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from fallow.core.model import ContainerId
 from fallow.infra import clock
 from fallow.infra.log import get_logger
 from invoker.backends import procfs
-from invoker.backends.base import Broken, Reply, StartError
+from invoker.backends.base import LONGEST_CALL_S, Broken, Reply, StartError
+from invoker.backends.spawner import (
+    START_TIMEOUT_S,
+    End,
+    Order,
+    Spawner,
+    container_environment,
+    environment,
+    open_spawner,
+    python_spawner,
+)
 from invoker.container_http import ContainerConnection
 from invoker.logs import LogCollector
 
-START_TIMEOUT_S = 20.0
-CONNECT_EVERY_S = 0.002
 WATCH_EVERY_S = 0.1
 KILL_TIMEOUT_S = 5.0
+RESPAWN_PAUSE_S = 0.2
+RESPAWN_LONGEST_PAUSE_S = 5.0
 NO_SESSION = -1  # no process has it
 EXIT_MEMORY = 86  # the runtime's exit code when its memory is exhausted
-MAX_SOCKET_PATH_BYTES = 100  # Linux takes 107
-NICENESS = 5  # functions yield to the platform that serves them
-OOM_SCORE_ADJ = 500  # the kernel, out of memory, takes a function first
 
 T = TypeVar("T")
 
 log = get_logger("invoker.process")
-
-
-def python_server() -> Path:
-    """The Python runtime's server. Raises StartError when the functions package is not installed."""
-    spec = importlib.util.find_spec("functions.runtimes.python")
-    if spec is None or not spec.submodule_search_locations:
-        raise StartError("the package functions.runtimes.python is not installed")
-    return Path(spec.submodule_search_locations[0]) / "server.py"
 
 
 class ProcessContainer:
@@ -62,82 +62,79 @@ class ProcessContainer:
         self._home = home
         self._memory_mb = memory_mb
         self._on_exit = on_exit
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pidfd = -1
+        self.pid = 0  # 0 = not known yet
         self._stat_fd = -1
+        self._stdin_fd = -1  # held open: the runtime ends when it closes, so when this process is killed
         self._pipes: dict[int, int] = {}  # fd -> stream
         self._connection = ContainerConnection()
+        self._ordered = False
         self._exited = asyncio.Event()
+        self._exit_code: int | None = None
         self._over_memory = False
         self._destroying = False
         self._end: asyncio.Future[None] | None = None
         self.last_cpu_s = 0.0
+        self._children_cpu_s = 0.0
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid if self._process is not None else 0
+    async def start(self, spawner: Spawner, order: Order) -> None:
+        """Have the process forked and connect to it. Raises StartError when it ends before it serves or takes longer
+        than 20 s, OSError when this process has no file descriptors left."""
+        started = await self._order(spawner, order)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                self.pid = await started
+        except TimeoutError:
+            raise StartError(f"the runtime did not serve within {START_TIMEOUT_S:g} s") from None
+        except StartError as e:
+            self.drain_logs()
+            said = " | ".join(self.logs.take())[-500:]
+            raise StartError(f"{e}: {said}" if said else str(e)) from None
+        if self._exited.is_set():
+            raise StartError(f"the runtime ended at once with exit code {self._exit_code}")
+        with contextlib.suppress(FileNotFoundError):  # it ended just now: `_ended` will have its CPU time
+            self._stat_fd = os.open(f"/proc/{self.pid}/stat", os.O_RDONLY)
 
-    def spawn(self, argv: list[str], env: dict[str, str]) -> None:
-        """Start the process. Runs on the loop: with vfork it takes 0.6 ms, and the interpreter's lock is held for
-        most of it wherever it runs."""
-        self._process = subprocess.Popen(
-            argv,
-            env=env,
-            cwd=self._home,
-            stdin=subprocess.PIPE,  # held open: the runtime ends when it closes, so when this process is killed
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+    async def _order(self, spawner: Spawner, order: Order) -> asyncio.Future[int]:
         loop = asyncio.get_running_loop()
-        self._pidfd = os.pidfd_open(self._process.pid)
-        self._stat_fd = os.open(f"/proc/{self._process.pid}/stat", os.O_RDONLY)
-        loop.add_reader(self._pidfd, self._reap)
-        for stream, pipe in enumerate((self._process.stdout, self._process.stderr)):
-            assert pipe is not None
-            fd = os.dup(pipe.fileno())
-            pipe.close()
-            os.set_blocking(fd, False)
-            self._pipes[fd] = stream
-            loop.add_reader(fd, self._read_pipe, fd)
-        with contextlib.suppress(OSError):  # gone already, or a sandbox forbids it: priorities are a courtesy
-            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
+        with contextlib.ExitStack() as theirs:
+            ours, conn = socket.socketpair()
+            theirs.enter_context(conn)
+            await loop.create_unix_connection(lambda: self._connection, sock=ours)
+            stdin, self._stdin_fd = os.pipe()
+            theirs.callback(os.close, stdin)
+            fds = [conn.fileno(), stdin]
+            for stream in (0, 1):
+                fd, write_fd = os.pipe()
+                theirs.callback(os.close, write_fd)
+                fds.append(write_fd)
+                os.set_blocking(fd, False)
+                self._pipes[fd] = stream
+                loop.add_reader(fd, self._read_pipe, fd)
+            started = spawner.fork(order, fds, self._ended)
+        self._ordered = True
+        return started
 
-    async def connect(self, socket: Path) -> None:
-        """Wait until the server listens. Raises StartError when it ends before or takes longer than 20 s."""
-        loop = asyncio.get_running_loop()
-        deadline_s = clock.mono_s() + START_TIMEOUT_S
-        while True:
-            with contextlib.suppress(OSError):
-                await loop.create_unix_connection(lambda: self._connection, str(socket))
-                return
-            if self._exited.is_set():
-                await asyncio.sleep(0)
-                self.drain_logs()
-                said = " | ".join(self.logs.take())[-500:]
-                raise StartError(f"the runtime ended at once with exit code {self._returncode()}: {said or 'silent'}")
-            if clock.mono_s() > deadline_s:
-                raise StartError(f"the runtime did not listen within {START_TIMEOUT_S:g} s")
-            await asyncio.sleep(CONNECT_EVERY_S)
-
-    async def post(self, path: str, body: bytes) -> Reply:
-        reply = await self._connection.post(path, body)
+    async def post(self, path: str, body: bytes, timeout_s: float = LONGEST_CALL_S) -> Reply:
+        reply = await self._connection.post(path, body, timeout_s)
         if not isinstance(reply, Broken) or not reply.sent:
             return reply
         # A broken connection of a process that lives is a broken runtime; give the kernel a moment to say which.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._exited.wait()
-        return Broken(sent=True, out_of_memory=self._over_memory or self._returncode() == EXIT_MEMORY)
+        return Broken(sent=True, out_of_memory=self._over_memory or self._exit_code == EXIT_MEMORY)
 
-    def cpu_s(self) -> float | None:
-        if not self._exited.is_set():
-            self.last_cpu_s = max(self.last_cpu_s, procfs.cpu_s(self.pid, self._stat_fd))
+    def cpu_s(self, *, idle: bool = False) -> float | None:
+        if not self._exited.is_set() and self._stat_fd >= 0:
+            if not idle:
+                self._children_cpu_s = procfs.children_cpu_s(self._stat_fd)
+            self.last_cpu_s = max(self.last_cpu_s, procfs.own_cpu_s(self.pid) + self._children_cpu_s)
         return self.last_cpu_s
 
     def memory_used_mb(self) -> float:
-        return 0.0 if self._exited.is_set() else procfs.rss_mb(self.pid)
+        """Resident, children included. Pages of the spawner's image that it still shares count too: as much as a
+        Python process of its own would have resident at its start, or less."""
+        return procfs.rss_mb(self.pid) if self.pid and not self._exited.is_set() else 0.0
 
     def drain_logs(self) -> None:
         for fd in list(self._pipes):
@@ -162,10 +159,15 @@ class ProcessContainer:
         self.watch(running=False)
         self.cpu_s()
         self._connection.close()
-        if self._process is not None:
+        if self._stdin_fd >= 0:
+            os.close(self._stdin_fd)  # ends it also where its pid is not known yet
+            self._stdin_fd = -1
+        if self._ordered:
             self._signal_group()
             left = await self._backend.in_thread(
-                functools.partial(procfs.kill_container, self.pid, str(self._home), self._backend.procs_file)
+                functools.partial(
+                    procfs.kill_container, self.pid or NO_SESSION, str(self._home), self._backend.procs_file
+                )
             )
             if left:
                 log.warning("processes_left", session=self.pid, count=left)
@@ -175,28 +177,24 @@ class ProcessContainer:
         self.drain_logs()
         for fd in list(self._pipes):
             self._close_pipe(fd)
+        if self._stat_fd >= 0:
+            os.close(self._stat_fd)
+            self._stat_fd = -1
         self._backend.forget(self)
         await self._backend.in_thread(functools.partial(shutil.rmtree, self._home, ignore_errors=True))
 
     def _signal_group(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self.pid and not self._exited.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
-    def _returncode(self) -> int | None:
-        return self._process.returncode if self._process is not None else None
-
-    def _reap(self) -> None:
-        """The process ended: its pidfd is readable."""
-        assert self._process is not None
-        self.last_cpu_s = max(self.last_cpu_s, procfs.cpu_s(self.pid, self._stat_fd))  # a zombie still has its times
-        if self._process.poll() is None:
-            return
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        os.close(self._stat_fd)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+    def _ended(self, end: End) -> None:
+        """The spawner says so, or is lost: then nobody would say when this process ends, so it ends now."""
+        if end.code is None:
+            self.cpu_s()
+            self._signal_group()
+        self.last_cpu_s = max(self.last_cpu_s, end.cpu_s)
+        self._exit_code = end.code
         self._exited.set()
         if not self._destroying:
             self._on_exit()
@@ -220,7 +218,7 @@ class ProcessContainer:
 
 
 class ProcessBackend:
-    """Starts runtime processes under `run_dir`; each is entered in `cgroups` (directories of the VM)."""
+    """Runs containers under `run_dir`, inside `cgroups` (directories of the VM)."""
 
     def __init__(self, *, run_dir: Path, cgroups: tuple[Path, ...] = (), max_starts: int = 4) -> None:
         self.kinds: tuple[str, ...] = ("python:3", f"python:{sys.version_info.major}.{sys.version_info.minor}")
@@ -228,7 +226,8 @@ class ProcessBackend:
         self.watched: set[ProcessContainer] = set()
         self._run_dir = run_dir
         self._cgroups = cgroups
-        self._server = python_server()
+        self._script = python_spawner()
+        self._spawner: Spawner | None = None
         self._live: set[ProcessContainer] = set()
         self._ended_cpu_s = 0.0
         # Entering a cgroup waits some 20 ms for the kernel, ending a container for its processes.
@@ -244,6 +243,30 @@ class ProcessBackend:
             shutil.rmtree(home, ignore_errors=True)
         return len(left)
 
+    async def open(self) -> None:
+        """See Backend.open."""
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._spawner = await open_spawner(
+            self._script, env=environment(self._run_dir), cgroups=self._cgroups, in_thread=self.in_thread
+        )
+
+    async def supervise(self) -> NoReturn:
+        """See Backend.supervise. A lost spawner has lost its containers; until there is a new one no start succeeds."""
+        pause_s = RESPAWN_PAUSE_S
+        while True:
+            if self._spawner is not None:
+                await self._spawner.lost.wait()
+                log.error("spawner_lost", pid=self._spawner.pid)
+                lost, self._spawner = self._spawner, None
+                await lost.close(self.in_thread)
+            await asyncio.sleep(pause_s)
+            try:
+                await self.open()
+                pause_s = RESPAWN_PAUSE_S
+            except StartError as e:
+                log.error("spawner_failed", error=str(e))
+                pause_s = min(pause_s * 2, RESPAWN_LONGEST_PAUSE_S)
+
     async def start(
         self,
         container_id: ContainerId,
@@ -256,19 +279,17 @@ class ProcessBackend:
         """See Backend.start. `cap_cores` is not used."""
         if kind not in self.kinds:
             raise StartError(f"kind {kind} is not offered here; there are {', '.join(self.kinds)}")
+        spawner = self._spawner
+        if spawner is None or spawner.lost.is_set():
+            raise StartError("the spawner of containers is being started again")
         home = self._run_dir / f"c{container_id}"
-        socket = home / "s"
-        if len(os.fsencode(socket)) > MAX_SOCKET_PATH_BYTES:
-            raise StartError(f"the run directory's path is too long for a unix socket: {self._run_dir}")
         container = ProcessContainer(self, home, memory_mb, on_exit)
         container.logs.begin(1)  # what a start says is only read when it fails
         self._live.add(container)
+        order = Order(id=container_id, home=str(home), memory_mb=memory_mb, env=container_environment(home))
         try:
             home.mkdir(parents=True, mode=0o700)
-            container.spawn(self._argv(socket, memory_mb), self._env(home))
-            if self._cgroups:
-                await self.in_thread(functools.partial(self._enter_cgroups, container.pid))
-            await container.connect(socket)
+            await container.start(spawner, order)
         except BaseException as e:
             await asyncio.shield(container.destroy())
             if isinstance(e, OSError):
@@ -287,6 +308,9 @@ class ProcessBackend:
         if self._watchdog is not None:
             self._watchdog.cancel()
         await asyncio.gather(*(c.destroy() for c in list(self._live)))
+        if self._spawner is not None:
+            spawner, self._spawner = self._spawner, None
+            await spawner.close(self.in_thread)
         self._threads.shutdown(wait=False)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
@@ -298,18 +322,6 @@ class ProcessBackend:
         if container in self._live:
             self._live.discard(container)
             self._ended_cpu_s += container.last_cpu_s
-
-    def _argv(self, socket: Path, memory_mb: int) -> list[str]:
-        python = [sys.executable, "-S", "-E", str(self._server)]
-        return [*python, "--socket", str(socket), "--memory-mb", str(memory_mb), "--die-with-stdin"]
-
-    def _env(self, home: Path) -> dict[str, str]:
-        path = os.environ.get("PATH", os.defpath)
-        return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
-
-    def _enter_cgroups(self, pid: int) -> None:
-        for directory in self._cgroups:
-            (directory / "cgroup.procs").write_text(str(pid))
 
     def _arm_watchdog(self) -> None:
         if self._watchdog is None:

@@ -146,7 +146,8 @@ async def test_monitor_orders_from_the_provider(boot, short_dir: Path, until) ->
     socket = short_dir / "fleet"
     await web.UnixSite(runner, str(socket)).start()
     try:
-        async with boot(target_cores=8.0, monitor_period_s=0.05, provider_url=f"unix://{socket}") as cluster:
+        url = f"unix://{socket}"
+        async with boot(target_cores=8.0, monitor_period_s=0.05, vm_boot_s=0, provider_url=url) as cluster:
             await cluster.join()
 
             async def ordered():

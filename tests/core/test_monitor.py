@@ -140,3 +140,12 @@ def test_against_a_provider_the_target_is_held_without_overshoot(
         assert wanted <= needed + monitor.pending
         assert len(alive) <= needed + 1
     assert 6 * len(alive) >= target_cores
+
+
+def test_short_periods_wait_for_vms_to_boot() -> None:
+    monitor = MonitorState(target_cores=12, period_s=1.0, has_provider=True, boot_s=10.0)
+    assert monitor.decide(0.0, []) is None
+    assert monitor.decide(9.0, []) is None, "what was started with the cluster may still be booting"
+    assert monitor.decide(10.0, []) == OrderVms(target=2, deficit_cores=12)
+    assert monitor.decide(16.0, []) is None, "longer than four periods, but an order may take ten seconds"
+    assert monitor.decide(20.0, []) == OrderVms(target=2, deficit_cores=12)

@@ -36,15 +36,23 @@ def test_busy_burns_cpu_time_not_wall_time() -> None:
     assert result["wall_ms"] > 0
 
 
-def test_trace_burns_then_sleeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_spreads_its_cpu_over_its_duration(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     before_s = time.process_time()
-    trace.main({"cpu_ms": 10, "sleep_ms": 30})
-    assert time.process_time() - before_s >= 0.01
-    assert slept == [0.03]
+    trace.main({"cpu_ms": 8, "duration_ms": 4000})
+    assert time.process_time() - before_s >= 0.008
+    assert len(slept) == 160, "a pause in every slice of 25 ms"
+    assert all(0 < pause_s <= 0.025 for pause_s in slept)
     trace.main({})
-    assert slept == [0.03]
+    assert len(slept) == 160
+
+
+def test_trace_does_not_make_up_for_cpu_it_did_not_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    trace.main({"cpu_ms": 60, "duration_ms": 50})
+    assert slept == [], "each slice needed longer than it had"
 
 
 def test_fail_fails_as_asked() -> None:

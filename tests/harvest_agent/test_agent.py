@@ -132,6 +132,22 @@ async def test_the_silence_ends_by_itself(short_dir: Path) -> None:
         assert tagged(short_dir) == {}
 
 
+async def test_an_evicted_invoker_never_sees_its_containers_end(short_dir: Path) -> None:
+    """It would report calls as failed that are to be placed elsewhere."""
+    (short_dir / "i.py").write_text(
+        "import subprocess, sys\n"
+        "containers = [subprocess.Popen(['sleep', '600']) for _ in range(8)]\n"
+        "open(sys.argv[1] + '/started', 'w').close()\n"
+        "containers[-1].wait()\n"
+        "open(sys.argv[1] + '/told', 'w').close()\n"
+    )
+    async with agent(short_dir, invoker=f"{sys.executable} {short_dir / 'i.py'} {short_dir}", link_loss_s=0) as vm:
+        await until((short_dir / "started").exists)
+        await vm.call("POST", "/v1/evict", {"notice_s": 0})
+        assert await vm.ended() == EXIT_EVICTED
+    assert not (short_dir / "told").exists()
+
+
 async def test_a_dead_invoker_takes_its_containers_along_and_comes_back(short_dir: Path) -> None:
     async with agent(short_dir, invoker=invoker_command(short_dir, busy=1)) as vm:
         before = await until(lambda: found if len(found := tagged(short_dir)) == 3 else None)

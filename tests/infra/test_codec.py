@@ -91,7 +91,7 @@ def test_the_wire_format_stands() -> None:
         [5, "a", 3],
         [35, "b", 1],
     ]
-    assert raw(encode([Recorded(activation_ids=["a"])])) == [[6, ["a"]]]
+    assert raw(encode([Recorded(activation_ids=["a"])])) == [[6, ["a"], []]]
     assert raw(encode([hello]))[0][:10] == [
         1,
         1,

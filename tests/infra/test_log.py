@@ -44,6 +44,45 @@ def test_json_lines_carry_level_logger_process_and_fields() -> None:
     assert (second["logger"], second["level"]) == ("late", "warning")
 
 
+MANY = (
+    "import asyncio\n"
+    "lines = LineLog('many')\n"
+    "async def main():\n"
+    "    lines.info('ended', {'id': 'a', 'init_ms': None, 'odd': {1}})\n"
+    "    lines.info('ended', {'id': 'b'})\n"
+    "    await asyncio.sleep(0)\n"
+)
+
+
+def test_lines_by_the_thousand_look_like_all_others() -> None:
+    one, other, general = map(
+        json.loads,
+        lines(
+            "configure('info', 'json', 'p')\n"
+            + MANY
+            + "asyncio.run(main())\nget_logger('many').info('ended', id='b')\n"
+        ),
+    )
+    assert one["odd"] == "{1}"
+    assert one["init_ms"] is None
+    assert len(one.pop("timestamp")) == len("2025-01-01T00:00:00.000000Z")
+    other.pop("timestamp")
+    general.pop("timestamp")
+    assert other == general
+
+
+@pytest.mark.parametrize(("level", "count"), [("info", 2), ("warning", 0)])
+def test_lines_by_the_thousand_follow_level_and_format(level: str, count: int) -> None:
+    found = lines(f"configure('{level}', 'console', 'p')\n" + MANY + "asyncio.run(main())\n")
+    assert len(found) == count
+    assert all("ended" in line and not line.startswith("{") for line in found)
+
+
+def test_logging_leaves_rich_alone() -> None:
+    program = "import sys\nassert 'rich' not in sys.modules\nimport rich.table\nconfigure('info', 'console', 'p')\n"
+    assert lines(program) == []
+
+
 def test_an_exception_is_one_line() -> None:
     program = (
         "configure('info', 'json', 'p')\n"

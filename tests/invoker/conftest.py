@@ -33,6 +33,7 @@ def run_dir() -> Iterator[Path]:
 @pytest.fixture
 async def backend(run_dir: Path) -> AsyncIterator[ProcessBackend]:
     made = ProcessBackend(run_dir=run_dir)
+    await made.open()
     yield made
     await made.close()
     assert not [name for name in os.listdir(run_dir) if name != "code"]

@@ -138,18 +138,118 @@ async def test_cpu_time_counts_the_run_and_its_children(backend: ProcessBackend)
     assert backend.cpu_total_s() >= after, "CPU of past containers stays in the total"
 
 
-async def test_start_says_why_it_failed(run_dir: Path) -> None:
-    backend = ProcessBackend(run_dir=run_dir)
-    with pytest.raises(StartError, match="kind nodejs:20 is not offered"):
+async def test_start_says_why_it_failed(backend: ProcessBackend, run_dir: Path) -> None:
+    with pytest.raises(StartError, match=r"kind nodejs:20 is not offered"):
         await backend.start(ContainerId(1), kind="nodejs:20", memory_mb=1, cap_cores=1.0, on_exit=lambda: None)
-    backend._server = run_dir / "nothing.py"
-    with pytest.raises(StartError, match=r"exit code 2: .*nothing\.py"):
-        await start(backend)
-    deep = ProcessBackend(run_dir=run_dir / ("x" * 100))
-    with pytest.raises(StartError, match="too long for a unix socket"):
-        await start(deep)
+    (run_dir / "c2").mkdir()
+    with pytest.raises(StartError, match="File exists"):
+        await start(backend, 2)
+    with pytest.raises(StartError, match=r"exit code 1: .*OverflowError"):
+        await start(backend, 3, memory_mb=1 << 62)  # no limit can be so large
+    assert os.listdir(run_dir) == []
+    c = await start(backend, 4)
+    assert isinstance(await c.post("/init", init("def main(a):\n    return a")), Answer)
+
+
+async def test_open_says_why_it_failed(run_dir: Path) -> None:
+    backend = ProcessBackend(run_dir=run_dir, cgroups=(run_dir / "none",))
+    with pytest.raises(StartError, match=r"cannot enter the VM's cgroup: .*none"):
+        await backend.open()
     await backend.close()
-    await deep.close()
+    backend = ProcessBackend(run_dir=run_dir)
+    backend._script = run_dir / "nothing.py"
+    with pytest.raises(StartError, match="ended at once"):
+        await backend.open()
+    with pytest.raises(StartError, match="is being started again"):
+        await start(backend)
+    await backend.close()
+
+
+async def test_a_container_is_as_one_that_was_started_by_itself(backend: ProcessBackend, run_dir: Path) -> None:
+    for number in (1, 2):
+        c = await start(backend, number)
+        code = (
+            "import os, sys, resource\n"
+            "def main(a):\n"
+            "    names = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')]\n"
+            "    fds = [os.readlink(name) for name in names if os.path.islink(name)]\n"
+            "    return {'session': os.getsid(0), 'pid': os.getpid(), 'group': os.getpgrp(), 'cwd': os.getcwd(),\n"
+            "            'kinds': sorted(v.split(':')[0] for v in fds), 'stdin': os.readlink('/proc/self/fd/0'),\n"
+            "            'nice': os.getpriority(os.PRIO_PROCESS, 0),\n"
+            "            'data': resource.getrlimit(resource.RLIMIT_DATA)[0],\n"
+            "            'oom': open('/proc/self/oom_score_adj').read(), 'umask': os.umask(0),\n"
+            "            'own': [m for m in sys.modules if m.startswith('functions')],\n"
+            "            'shell': os.popen('ls -l /proc/self/fd | grep -c socket; echo $HOME').read().split()}"
+        )
+        await c.post("/init", init(code))
+        answer = await c.post("/run", run())
+        assert isinstance(answer, Answer)
+        seen = json.loads(answer.body)
+        assert seen["session"] == seen["pid"] == seen["group"] == c.pid
+        assert seen["cwd"].startswith(str(run_dir / f"c{number}"))
+        # Its connection; the null device as stdin; the pipe that stdin was, out and err, and the log's copies of them.
+        assert seen["kinds"] == ["/dev/null"] * 2 + ["pipe"] * 5 + ["socket"]
+        assert seen["stdin"] == "/dev/null"
+        assert (seen["nice"], seen["oom"].strip(), seen["umask"], seen["own"]) == (5, "500", 0o077, [])
+        assert seen["data"] == (256 + 64) << 20
+        assert seen["shell"] == ["0", str(run_dir / f"c{number}")], "what it starts inherits no connection"
+
+
+async def test_children_that_only_forked_are_found(backend: ProcessBackend, run_dir: Path) -> None:
+    """A daemon that never ran another program: out of the session, adopted away, and it looks like the spawner."""
+    c = await start(backend)
+    code = (
+        "import os, time\n"
+        "def main(a):\n"
+        "    r, w = os.pipe()\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0:\n"
+        "            os.setsid()\n"
+        "            os.write(w, str(os.getpid()).encode())\n"
+        "            time.sleep(600)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    return {'pid': int(os.read(r, 20))}"
+    )
+    await c.post("/init", init(code))
+    answer = await c.post("/run", run())
+    assert isinstance(answer, Answer)
+    daemon = json.loads(answer.body)["pid"]
+    home = str(run_dir / "c1")
+    assert os.getsid(daemon) == daemon
+    assert procfs.members(c.pid, home, [daemon]) == [daemon]
+    await c.destroy()
+    assert procfs.members(-1, home, procfs.all_pids()) == []
+
+
+async def test_a_lost_spawner_takes_its_containers_and_is_replaced(backend: ProcessBackend, run_dir: Path) -> None:
+    supervisor = asyncio.ensure_future(backend.supervise())
+    exits: list[int] = []
+    gone = asyncio.Event()
+
+    def ended() -> None:
+        exits.append(1)
+        gone.set()
+
+    busy = await backend.start(ContainerId(1), kind="python:3", memory_mb=256, cap_cores=1.0, on_exit=ended)
+    await busy.post("/init", init("import time\ndef main(a):\n    time.sleep(600)"))
+    running = asyncio.ensure_future(busy.post("/run", run()))
+    lost = backend._spawner
+    assert lost is not None
+    os.kill(lost.pid, 9)
+    await gone.wait()
+    assert await running == Broken(sent=True)
+    with pytest.raises(StartError, match="started again"):
+        await start(backend, 2)
+    async with asyncio.timeout(20):
+        while backend._spawner in (None, lost):
+            await asyncio.sleep(0.01)
+    c = await start(backend, 3)
+    assert isinstance(await c.post("/init", init("def main(a):\n    return a")), Answer)
+    await busy.destroy()
+    assert procfs.members(busy.pid, str(run_dir / "c1"), procfs.all_pids()) == []
+    assert exits == [1]
+    supervisor.cancel()
 
 
 async def test_cancelled_start_leaves_nothing(backend: ProcessBackend, run_dir: Path) -> None:
@@ -163,18 +263,23 @@ async def test_cancelled_start_leaves_nothing(backend: ProcessBackend, run_dir: 
     assert procfs.members(-1, str(run_dir / "c1"), procfs.all_pids()) == []
 
 
-async def test_containers_enter_every_cgroup(run_dir: Path) -> None:
+async def test_containers_are_in_every_cgroup(run_dir: Path) -> None:
     groups = (run_dir / "cpu", run_dir / "memory")  # the kernel's files, as far as this process writes them
     for group in groups:
         group.mkdir()
     backend = ProcessBackend(run_dir=run_dir, cgroups=groups)
+    await backend.open()
+    spawner = backend._spawner
+    assert spawner is not None
+    assert [(group / "cgroup.procs").read_text() for group in groups] == [str(spawner.pid)] * 2
     c = await start(backend)
-    assert [(group / "cgroup.procs").read_text() for group in groups] == [str(c.pid)] * 2
+    assert c.pid in procfs.tree(spawner.pid), "so it has inherited what the spawner entered"
     await backend.close()
 
 
 async def test_sweep_ends_what_a_killed_invoker_left(run_dir: Path) -> None:
     first = ProcessBackend(run_dir=run_dir)
+    await first.open()
     c = await start(first)
     second = ProcessBackend(run_dir=run_dir)
     assert second.sweep() == 1

@@ -221,6 +221,23 @@ async def test_cold_then_warm_call_with_logs_and_records(
         assert (record.vm_id, record.transaction_id) == ("r1", "t1")
 
 
+async def test_a_prewarmed_container_takes_the_first_call(
+    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    url: str = store.test_url  # type: ignore[attr-defined]
+    settings = InvokerSettings(
+        redis_url=url, join_secret="secret", vm_id="r1", run_dir=str(run_dir), prewarm="python:3=2@128"
+    )
+    serving = Serving(settings)
+    await controller.until(lambda heard: isinstance(heard[-1], Report) if heard else False)
+    async with asyncio.timeout(WAIT_S):
+        while len([name for name in os.listdir(run_dir) if name.startswith("c") and name != "code"]) < 2:
+            await asyncio.sleep(0.01)
+    controller.run(await deploy("echo", ECHO), "a" * 32)
+    assert (await controller.hear(Result, "a" * 32)).prewarmed
+    assert await serving.stop() == 0
+
+
 async def test_developer_errors_end_the_container(
     controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
 ) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fallow.core.model import ActionKey, Activation, Decision, Resources, VmId, VmKind
+from fallow.core.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmView:
     """One VM as a policy sees it."""
@@ -45,6 +47,7 @@ class ClusterView(Protocol):
         ...
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One completed call, for demand estimation."""

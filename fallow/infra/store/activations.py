@@ -32,7 +32,10 @@ class ActivationStore:
         """
         if not records:
             return []
-        calls = [_write(records[i : i + _WRITE_BATCH]) for i in range(0, len(records), _WRITE_BATCH)]
+        try:
+            calls = [_write(records[i : i + _WRITE_BATCH]) for i in range(0, len(records), _WRITE_BATCH)]
+        except CodecError as e:
+            raise StoreError(f"a record has no form that can be stored: {e}") from e
         replies = await self._connection.run_all(calls)
         return [WriteVerdict(verdict.decode()) for verdicts in replies for verdict in verdicts]
 

@@ -147,7 +147,8 @@ class Connection:
                 await pubsub.subscribe(channel)
             yield _Messages(self, pubsub)
         finally:
-            await pubsub.aclose()
+            async with self.guard(self.timeout_s):
+                await pubsub.aclose()
 
     @asynccontextmanager
     async def guard(self, deadline_s: float) -> AsyncIterator[None]:

@@ -34,9 +34,10 @@ class StreamStore(ActivationStore):
         self._stream_bytes = stream_bytes
 
     async def accept(self, entry: StreamEntry) -> Accepted | AlreadyRecorded | StreamFull:
-        """Enters a call; after Accepted it survives its controller. Repeating it for one activation changes nothing.
+        """Enters a call; after Accepted it survives its controller. Repeating it for one activation adds no entry.
 
-        A running attempt (of a blocking call that outlived its wait) becomes the fence if there is none yet.
+        A running attempt (of a blocking call that outlived its wait) becomes the fence if there is none yet, also by a
+        repetition: a call may be started between the two.
         """
         activation_id = entry.activation_id
         # A record may be trimmed between the script and the read: then the question is asked anew.

@@ -11,10 +11,10 @@ connection. Code and zips go into the folder PATH.action, which whoever owns the
 zip's `virtualenv` folder is ignored, and `-S` keeps the host's packages out: an action has the standard library and
 what it brings.
 
-A container should be there in a few milliseconds. So this file, which Python compiles at every start, is short and the
-rest is in modules that are compiled once; and nothing is imported that an echo does not need: `_socket` instead of
-`socket` (which brings selectors and enum), no typing, no argparse, no json; zipfile and asyncio when an action needs
-them.
+A container should be there in a few milliseconds (and in less where spawner.py forks it). So this file, which Python
+compiles at every start, is short and the rest is in modules that are compiled once; and nothing is imported that an
+echo does not need: `_socket` instead of `socket` (which brings selectors and enum), no typing, no argparse, no json;
+zipfile and asyncio when an action needs them.
 """
 
 from __future__ import annotations
@@ -27,64 +27,9 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 sys.path[0] = ROOT
 
-from functions.runtimes.python import quickjson  # noqa: E402
+from functions.runtimes.python import container  # noqa: E402
 from functions.runtimes.python.logs import LogStreams  # noqa: E402
 from functions.runtimes.python.runtime import Runtime  # noqa: E402
-from functions.runtimes.python.wire import Connection, RequestError  # noqa: E402
-
-EXIT_MEMORY = 86  # the exit code that says: the memory limit was met
-MEMORY_MARGIN_MB = 64  # the interpreter itself and a few thread stacks; the invoker watches what is really resident
-
-
-def error_body(error: RequestError) -> bytes:
-    return quickjson.dumps({"error": str(error)}).encode("utf-8", "backslashreplace")
-
-
-def serve_connection(conn: _socket.socket, runtime: Runtime) -> None:
-    connection = Connection(conn)
-    while True:
-        try:
-            request = connection.read()
-        except RequestError as error:
-            connection.send(error.status, error_body(error))
-            return
-        if request is None:
-            return
-        try:
-            status, body = 200, runtime.answer(*request)
-        except RequestError as error:
-            status, body = error.status, error_body(error)
-        connection.send(status, body)
-
-
-def die_with_stdin() -> None:
-    """Have the kernel kill this process group when the other end of standard input, a pipe, closes.
-
-    So no container outlives an invoker that was killed. A pipe whose last writer goes raises SIGIO on an O_ASYNC
-    reader, and F_SETSIG makes that SIGKILL: no thread, no polling, and unlike prctl in the standard library's reach.
-    """
-    import fcntl
-    import select
-
-    f_setsig, sigkill = 10, 9  # Linux; F_SETSIG is not in every fcntl module, and signal brings enum
-    pipe = os.dup(0)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    pid = os.getpid()
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, -pid if os.getpgrp() == pid else pid)
-    fcntl.fcntl(pipe, f_setsig, sigkill)
-    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = select.poll()
-    poll.register(pipe, 0)
-    if poll.poll(0):  # it closed before the signal was armed
-        os._exit(0)
-
-
-def limit_memory(memory_mb: int) -> None:
-    import resource
-
-    limit_bytes = (memory_mb + MEMORY_MARGIN_MB) << 20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def parse_arguments(arguments: list[str]) -> tuple[str, int | None, bool]:
@@ -106,22 +51,15 @@ def parse_arguments(arguments: list[str]) -> tuple[str, int | None, bool]:
     return os.path.abspath(path), memory_mb, with_stdin
 
 
-def leave_no_names() -> None:
-    """An action that imports `functions` means its own."""
-    sys.path.remove(ROOT)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "functions"]:
-        del sys.modules[name]
-
-
 def main() -> None:
     path, memory_mb, with_stdin = parse_arguments(sys.argv[1:])
     os.closerange(3, 1024)  # nothing of whoever started this
     if with_stdin:
-        die_with_stdin()
+        container.die_with_stdin()
     if memory_mb is not None:
-        limit_memory(memory_mb)
+        container.limit_memory(memory_mb)
     sys.dont_write_bytecode = True
-    leave_no_names()
+    container.leave_no_names(ROOT)
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     os.umask(0o077)
     listener.bind(path)
@@ -129,15 +67,7 @@ def main() -> None:
     runtime = Runtime(path + ".action", LogStreams())
     while True:
         fd, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.socket.accept() itself calls
-        conn = _socket.socket(fileno=fd)
-        try:
-            serve_connection(conn, runtime)
-        except MemoryError:
-            os._exit(EXIT_MEMORY)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the invoker gave up this request
-        finally:
-            conn.close()
+        container.serve(_socket.socket(fileno=fd), runtime)
 
 
 if __name__ == "__main__":

@@ -216,3 +216,14 @@ async def test_unreadable_entry_stops_no_other(store: Store, entry: MakeEntry, b
     assert [found.entry_id for found in await store.read_entries("c1", count=10, block_ms=0)] == [entry_id]
     assert await store.stream_owners() == {"c1": 1}
     assert (await store.usage()).entries == 2  # it is kept for a person to look at
+
+
+async def test_a_call_started_after_it_was_entered_is_fenced_by_a_repetition(store: Store, entry: MakeEntry) -> None:
+    call = entry()
+    await accept(store, call)
+    assert await store.read_fence(call.activation_id) == 0
+    await accept(store, replace(call, running_attempt=1, controller_id="c1"))
+    assert await store.read_fence(call.activation_id) == 1
+    await accept(store, replace(call, running_attempt=2, controller_id="c2"))
+    assert await store.read_fence(call.activation_id) == 1  # only where there is none: the rest is compare-and-set
+    assert (await store.usage()).entries == 1

@@ -1,0 +1,280 @@
+"""Warm `echo` through the whole path against a bare handler that returns the same bytes: `python -m loadtest.bench`.
+
+Both sides are measured in turns within one run (bare, fallow, bare, fallow, ...), by the same client in a process of
+its own, so that whatever else the machine does meets both. The ratio is of requests a second: 1 would be a platform
+that costs nothing. What is added at the median is the difference of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import base64
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from fallow.infra.tasks import PARENT_DEATH_ENV
+from fallow.report.summary import quantile
+from loadtest.hammer import HammerOrder, HammerResult
+
+ACTION = "bench_echo"
+ECHO = Path(__file__).resolve().parents[1] / "functions" / "actions" / "echo.py"
+MEMORY_MB = 128  # the least an action may ask for: as many containers as connections must fit
+BODY = '{"text":"fallow"}'
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+WARM_UP_S = 2.0
+SIDES = ("bare", "fallow")
+_COPIED_HEADERS = ("Access-Control-", "Content-Type", "X-")
+
+
+class BenchError(Exception):
+    """The measurement cannot be made; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where one side is reached."""
+
+    host: str
+    port: int
+    path: str
+    authorization: str
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What was measured of one side at one number of connections."""
+
+    rates_per_s: list[float] = field(default_factory=list)
+    latencies_ms: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, float]:
+        """Rate: the median round. Quantiles: nearest rank over the calls of all rounds."""
+        p50, p99 = quantile(self.latencies_ms, 0.5), quantile(self.latencies_ms, 0.99)
+        assert p50 is not None
+        assert p99 is not None
+        return {
+            "requests_per_s": round(statistics.median(self.rates_per_s), 1),
+            "p50_ms": round(p50, 3),
+            "p99_ms": round(p99, 3),
+            "requests": len(self.latencies_ms),
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like a Ctrl-C: what was started is stopped
+    try:
+        with contextlib.ExitStack() as stack:
+            fallow = stack.enter_context(_cluster())
+            bare = stack.enter_context(_bare(fallow))
+            levels = measure({"bare": bare, "fallow": fallow}, options)
+    except BenchError as e:
+        sys.stderr.write(f"bench: {e}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    report = {"action": "echo", "body_bytes": len(BODY), "rounds": options.rounds, "levels": levels}
+    sys.stdout.write(json.dumps(report, indent=2) + "\n" if options.json else table(levels) + "\n")
+    return 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--seconds", type=_positive, default=3.0, help="length of one round (default 3)")
+    parser.add_argument("--rounds", type=int, choices=range(1, 101), default=3, metavar="N", help="of each side (3)")
+    parser.add_argument("--connections", type=_levels, default=[1, 8, 32], help="comma-separated (default 1,8,32)")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise ValueError(text)
+    return value
+
+
+def _levels(text: str) -> list[int]:
+    levels = [int(part) for part in text.split(",")]
+    if not all(0 < level <= 1000 for level in levels):
+        raise ValueError(text)
+    return levels
+
+
+# ---- the two sides
+
+
+@contextlib.contextmanager
+def _process(*args: str, stderr: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, PARENT_DEATH_ENV: "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[Server]:
+    """A cluster of one regular VM with the action deployed."""
+    with tempfile.TemporaryDirectory(prefix="fallow-bench-", dir="/tmp") as state:
+        args = ("up", "--port", "0", "--json", "--vms", "0", "--state-dir", state, "--log-level", "warning")
+        with _process("-m", "fallow_cli.main", *args) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise BenchError("the cluster did not start; what it said stands above")
+            ready = json.loads(line)
+            token = base64.b64encode(ready["key"].encode()).decode()
+            url = urlsplit(ready["url"])
+            assert url.hostname is not None
+            assert url.port is not None
+            server = Server(
+                host=url.hostname,
+                port=url.port,
+                path=f"/api/v1/namespaces/_/actions/{ACTION}?blocking=true",
+                authorization=f"Basic {token}",
+            )
+            _deploy(server)
+            yield server
+
+
+def _deploy(server: Server) -> None:
+    document = {
+        "exec": {"kind": "python:default", "code": ECHO.read_text()},
+        "limits": {"memory": MEMORY_MB, "logs": 0},
+    }
+    path = f"/api/v1/namespaces/_/actions/{ACTION}?overwrite=true"
+    _request(server, "PUT", path, json.dumps(document))
+
+
+def _request(server: Server, method: str, path: str, body: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of a 200. Raises BenchError on anything else."""
+    request = urllib.request.Request(
+        f"http://{server.host}:{server.port}{path}",
+        data=body.encode(),
+        method=method,
+        headers={"Authorization": server.authorization, "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=START_TIMEOUT_S) as answer:
+            if answer.status != 200:
+                raise BenchError(f"{method} {path} was answered {answer.status}")
+            return answer.read(), dict(answer.headers.items())
+    except urllib.error.URLError as e:
+        raise BenchError(f"{method} {path}: {e}") from None
+
+
+@contextlib.contextmanager
+def _bare(fallow: Server) -> Iterator[Server]:
+    """Answers every call with what the cluster answered to one warm call, headers of its own included."""
+    _request(fallow, "POST", fallow.path, BODY)
+    body, headers = _request(fallow, "POST", fallow.path, BODY)
+    kept = {name: value for name, value in headers.items() if name.startswith(_COPIED_HEADERS)}
+    with _process("-m", "loadtest.bare") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"body": body.decode(), "headers": kept}).encode() + b"\n")
+        process.stdin.flush()
+        port = process.stdout.readline()
+        if not port:
+            raise BenchError("the bare handler did not start; what it said stands above")
+        yield Server(host="127.0.0.1", port=int(port), path=fallow.path, authorization=fallow.authorization)
+
+
+# ---- measuring
+
+
+def measure(
+    servers: dict[str, Server], options: argparse.Namespace, *, warm_up_s: float = WARM_UP_S
+) -> list[dict[str, Any]]:
+    """One entry for each number of connections. Raises BenchError where a side answers anything but 200."""
+    levels = []
+    for connections in options.connections:
+        rounds = {side: Rounds() for side in SIDES}
+        for side in SIDES:
+            _round(servers[side], connections, warm_up_s)
+        for _ in range(options.rounds):
+            for side in SIDES:
+                result, latencies_ms = _round(servers[side], connections, options.seconds)
+                rounds[side].rates_per_s.append(result.requests / result.seconds)
+                rounds[side].latencies_ms.extend(latencies_ms)
+        figures = {side: rounds[side].figures() for side in SIDES}
+        levels.append({"connections": connections, **figures, **_compared(figures)})
+        if not options.json:
+            sys.stderr.write(f"{connections} connections measured\n")
+    return levels
+
+
+def _compared(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    bare, fallow = figures["bare"], figures["fallow"]
+    return {
+        "ratio": round(fallow["requests_per_s"] / bare["requests_per_s"], 3),
+        "added_p50_ms": round(fallow["p50_ms"] - bare["p50_ms"], 3),
+    }
+
+
+def _round(server: Server, connections: int, seconds: float) -> tuple[HammerResult, array.array[float]]:
+    order = HammerOrder(**asdict(server), body=BODY, connections=connections, seconds=seconds)
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.hammer"],
+        input=json.dumps(asdict(order)).encode() + b"\n",
+        stdout=subprocess.PIPE,
+        timeout=seconds + START_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BenchError(f"the client ended with status {done.returncode}")
+    head, _, packed = done.stdout.partition(b"\n")
+    result = HammerResult(**json.loads(head))
+    if result.errors or not result.requests:
+        raise BenchError(f"{result.errors} of {result.errors + result.requests} calls failed: {result.first_error}")
+    latencies_ms = array.array("d")
+    latencies_ms.frombytes(packed)
+    return result, latencies_ms
+
+
+def table(levels: Sequence[dict[str, Any]]) -> str:
+    """For a terminal."""
+    columns = ("requests/s", "p50 ms", "p99 ms", "ratio", "added p50 ms")
+    lines = [
+        "warm echo, whole path (fallow) against a bare aiohttp handler with the same bytes (bare)",
+        f"{'connections':>11}  {'':<7}" + "".join(f"{column:>13}" for column in columns),
+    ]
+    for level in levels:
+        for side in SIDES:
+            f = level[side]
+            cells = [f"{f['requests_per_s']:.0f}", f"{f['p50_ms']:.3f}", f"{f['p99_ms']:.3f}"]
+            if side == "fallow":
+                cells += [f"{level['ratio']:.3f}", f"{level['added_p50_ms']:.3f}"]
+            lines.append(f"{level['connections']:>11}  {side:<7}" + "".join(f"{cell:>13}" for cell in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
