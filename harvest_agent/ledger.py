@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
 
+from fallow.infra.clock import mono_s
 from fallow.infra.log import get_logger
 from fallow.infra.tasks import FatalError
 from harvest_agent import host, processes
 from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, remove_host_tree
 
 _KILL_TIMEOUT_S = 5.0
+_ENDING_TIMEOUT_S = 5.0
 
 _log = get_logger("harvest_agent.ledger")
 
@@ -23,7 +26,10 @@ class FleetLedger:
         self._path = path
 
     async def recover(self, kernel: Kernel) -> None:
-        """Empties and removes the tree of a fleet that is dead. Raises FatalError while that fleet lives."""
+        """Empties and removes the tree of a fleet that is dead. Raises FatalError while that fleet lives.
+
+        One that is just ending, as after a kill of its parent, is waited for.
+        """
         try:
             raw = json.loads(self._path.read_text(encoding="utf-8"))
             pid, start_ticks = int(raw["pid"]), int(raw["start_ticks"])
@@ -32,8 +38,10 @@ class FleetLedger:
             return
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise FatalError(f"{self._path} is damaged ({e!r}); remove it if no fleet uses this folder") from None
-        owner = processes.read_process(pid)
-        if owner is not None and owner.start_ticks == start_ticks and pid != os.getpid():
+        deadline_mono_s = mono_s() + _ENDING_TIMEOUT_S
+        while (alive := _lives(pid, start_ticks)) and mono_s() < deadline_mono_s:  # noqa: ASYNC110  # of another process there is no event
+            await asyncio.sleep(0.1)
+        if alive:
             raise FatalError(f"the fleet with pid {pid} still uses {self._path.parent}; stop it first")
         if tree is not None:
             await _clear(tree, kernel)
@@ -48,6 +56,12 @@ class FleetLedger:
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def _lives(pid: int, start_ticks: int) -> bool:
+    """Is the process there that started then, and is it another than this one?"""
+    found = processes.read_process(pid)
+    return found is not None and found.start_ticks == start_ticks and found.state != "Z" and pid != os.getpid()
 
 
 async def _clear(tree: HostTree, kernel: Kernel) -> None:
