@@ -114,6 +114,7 @@ class Controller:
                 ledger=self._ledger,
                 dispatcher=self._dispatcher,
                 store=self._store,
+                stats=self._stats,
                 accepting=lambda: self._accepting,
             ),
             actions=self._actions,
@@ -122,6 +123,7 @@ class Controller:
             stats=self._stats,
             bounds=self._bounds,
             offered=lambda: self._peers.offered,
+            invokers=self._info.invokers,
             calls_at_once=self._settings.in_flight_calls,
         )
 
@@ -140,6 +142,7 @@ class Controller:
             self.link_url = (
                 f"ws://{await _listen(stack, internal, self._settings.link_host, self._settings.link_port)}/link"
             )
+            self._info.link_url = self.link_url
             public = web.ServerRunner(ApiServer(self._router().handle), shutdown_timeout=CLOSE_S)
             self.api_url = f"http://{await _listen(stack, public, self._settings.host, self._settings.port)}"
             lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=self.api_url)
@@ -258,7 +261,7 @@ def _limits(settings: ControllerSettings) -> ClusterLimits:
         waiting_calls=settings.waiting_calls,
         waiting_bytes=settings.waiting_bytes,
         max_wait_s=settings.max_wait_s,
-        grace_s=settings.grace_s,
+        max_queue_wait_s=settings.max_queue_wait_s,
     )
 
 

@@ -169,6 +169,10 @@ class Dispatcher:
         """What a stream entry made for this call now has to name; 0 = no attempt was started."""
         return self._cluster.running_attempt(activation_id)
 
+    def too_large(self, memory_mb: float) -> float | None:
+        """The memory in MB of the largest VM, if an action of that limit is larger than every VM; else None."""
+        return self._cluster.too_large(memory_mb)
+
     # ---- what to do --------------------------------------------------------------------------------------------------
 
     def _execute(self, instruction: ClusterInstruction) -> None:
@@ -228,6 +232,7 @@ class Dispatcher:
             )
             return
         call.vm_kind = info.kind
+        call.sent_unix_ms = unix_ms()
         self._stats.dispatched(call, info.kind, self._strategy.is_long(call.activation.action), mono_s())
 
     def _accept(self, it: AcceptOutcome) -> None:
@@ -293,7 +298,7 @@ class Dispatcher:
     def _refuse(self, it: Refuse) -> None:
         call = self._ledger.close(it.activation_id)
         if call is not None:
-            self._stats.refused(it.reason)
+            self._stats.refused(call, it.reason)
             call.reply(Refused(reason=it.reason, retry_after_s=it.retry_after_s))
 
     def _forget(self, it: Forget) -> None:

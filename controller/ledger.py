@@ -64,6 +64,7 @@ class InFlight:
     answer: Reply | None = None  # what there is to say to the client, waiting or not
     attempt: int = 0  # the last one dispatched; 0 = none yet
     starts: int = 0  # dispatches, returned ones included
+    sent_unix_ms: int = 0  # when the last one left; 0 = none yet
     vm_id: VmId | None = None  # where that was sent
     vm_kind: VmKind | None = None
     record: Record | None = None  # the accepted outcome

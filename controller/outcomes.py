@@ -29,24 +29,14 @@ def outcome(message: Result) -> Outcome:
 
 def record(call: InFlight, message: Result, vm_id: VmId) -> Record:
     """The record of an accepted result. Its logs stay empty: the invoker's own record has them."""
-    action = call.activation.action
-    return Record(
-        activation_id=call.activation.id,
-        namespace=action.namespace,
-        name=action.name,
-        version=action.version,
-        subject=call.subject,
+    return _record(
+        call,
         attempt=message.attempt,
-        start_unix_ms=message.start_unix_ms,
-        end_unix_ms=message.end_unix_ms,
+        vm_id=vm_id,
         status=message.status,
         result=message.result,
-        logs=[],
-        kind=action.kind,
-        timeout_ms=round(action.timeout_s * 1000),
-        memory_mb=action.memory_mb,
-        logs_mb=action.logs_mb,
-        concurrency=action.concurrency,
+        start_unix_ms=message.start_unix_ms,
+        end_unix_ms=message.end_unix_ms,
         wait_ms=max(0, message.start_unix_ms - call.accepted_unix_ms),
         init_ms=None if message.init_s is None else round(message.init_s * 1000),
         run_ms=message.run_s * 1000,
@@ -54,16 +44,51 @@ def record(call: InFlight, message: Result, vm_id: VmId) -> Record:
         timed_out=message.timed_out,
         prewarmed=message.prewarmed,
         evicted=message.evicted,
-        vm_id=vm_id,
-        vm_kind=call.vm_kind.value if call.vm_kind else "",
-        cause=call.cause,
-        transaction_id=call.transaction_id,
-        accepted_unix_ms=call.accepted_unix_ms,
     )
 
 
 def concluded(call: InFlight, conclusion: Conclude, now_unix_ms: int) -> Record:
-    """The final record of a call that no attempt will answer."""
+    """The final record of a call that no attempt will answer.
+
+    It starts when its last attempt was sent out, the last that is known of it; what nobody measured is None.
+    """
+    sent_unix_ms = call.sent_unix_ms or None
+    return _record(
+        call,
+        attempt=conclusion.fence,
+        vm_id=call.vm_id or "",
+        status=conclusion.status,
+        result=json.dumps({"error": conclusion.error}).encode(),
+        start_unix_ms=now_unix_ms if sent_unix_ms is None else sent_unix_ms,
+        end_unix_ms=now_unix_ms,
+        wait_ms=None if sent_unix_ms is None else max(0, sent_unix_ms - call.accepted_unix_ms),
+        init_ms=None,
+        run_ms=None,
+        cpu_ms=None,
+        logs_missing=True,
+        evicted=conclusion.evicted,
+    )
+
+
+def _record(
+    call: InFlight,
+    *,
+    attempt: int,
+    vm_id: str,
+    status: int,
+    result: bytes,
+    start_unix_ms: int,
+    end_unix_ms: int,
+    wait_ms: int | None,
+    init_ms: int | None,
+    run_ms: float | None,
+    cpu_ms: float | None,
+    timed_out: bool = False,
+    prewarmed: bool = False,
+    logs_missing: bool = False,
+    evicted: bool = False,
+) -> Record:
+    """What the call itself says, and how it ended."""
     action = call.activation.action
     return Record(
         activation_id=call.activation.id,
@@ -71,24 +96,27 @@ def concluded(call: InFlight, conclusion: Conclude, now_unix_ms: int) -> Record:
         name=action.name,
         version=action.version,
         subject=call.subject,
-        attempt=conclusion.fence,
-        start_unix_ms=now_unix_ms,
-        end_unix_ms=now_unix_ms,
-        status=conclusion.status,
-        result=json.dumps({"error": conclusion.error}).encode(),
+        attempt=attempt,
+        start_unix_ms=start_unix_ms,
+        end_unix_ms=end_unix_ms,
+        status=status,
+        result=result,
         logs=[],
         kind=action.kind,
         timeout_ms=round(action.timeout_s * 1000),
         memory_mb=action.memory_mb,
         logs_mb=action.logs_mb,
         concurrency=action.concurrency,
-        wait_ms=max(0, now_unix_ms - call.accepted_unix_ms),
-        init_ms=None,
-        run_ms=0.0,
-        cpu_ms=None,
-        logs_missing=True,
-        evicted=conclusion.evicted,
-        vm_id=call.vm_id or "",
+        wait_ms=wait_ms,
+        init_ms=init_ms,
+        run_ms=run_ms,
+        cpu_ms=cpu_ms,
+        timed_out=timed_out,
+        prewarmed=prewarmed,
+        logs_missing=logs_missing,
+        evicted=evicted,
+        vm_id=vm_id,
+        vm_kind=call.vm_kind.value if vm_id and call.vm_kind else "",
         cause=call.cause,
         transaction_id=call.transaction_id,
         accepted_unix_ms=call.accepted_unix_ms,

@@ -97,33 +97,68 @@ class Stats:
         if verdict is not FenceVerdict.RAISED:
             self.refused_fences.inc()
 
-    def refused(self, reason: RefusalReason) -> None:
+    def refused(self, call: InFlight, reason: RefusalReason) -> None:
+        """A call was not placed: counts it and writes its log line."""
+        self.count_refusal(reason)
+        action = call.activation.action
+        self.turned_away(
+            f"{action.namespace}/{action.name}",
+            reason.value,
+            activation_id=call.activation.id,
+            transaction_id=call.transaction_id,
+            traceparent=call.traceparent,
+            total_ms=unix_ms() - call.accepted_unix_ms,
+        )
+
+    def count_refusal(self, reason: RefusalReason) -> None:
         self.by_refusal[reason.name.lower()] += 1
+
+    def turned_away(
+        self,
+        action: str,
+        reason: str,
+        *,
+        transaction_id: str,
+        traceparent: str,
+        activation_id: str = "",
+        total_ms: int | None = None,
+    ) -> None:
+        """The log line of a call that was answered 429 or 503; without an activation id it was not even taken up."""
+        fields = {
+            "activation": activation_id,
+            "transaction": transaction_id,
+            "action": action,
+            "status": "refused",
+            "reason": reason,
+            "total_ms": total_ms,
+        }
+        _log.info("activation", {**fields, "traceparent": traceparent} if traceparent else fields)
 
     def ended(self, call: InFlight, record: Record) -> None:
         """An activation ended as this record says: counts it and writes its log line."""
         status = _STATUS[record.status]
         self.by_status[status] += 1
-        self._run_s.observe(record.run_ms / 1000)
+        if record.run_ms is not None:
+            self._run_s.observe(record.run_ms / 1000)
         if record.init_ms is not None:
             self.cold_starts.inc()
             if record.prewarmed:
                 self.prewarmed.inc()
-        _log.info(
-            "activation",
-            {
-                "activation": record.activation_id,
-                "transaction": record.transaction_id,
-                "action": f"{record.namespace}/{record.name}",
-                "version": record.version,
-                "vm": record.vm_id,
-                "status": status,
-                "attempt": record.attempt,
-                "starts": call.starts,
-                "blocking": call.activation.blocking,
-                "wait_ms": record.wait_ms,
-                "init_ms": record.init_ms,
-                "run_ms": round(record.run_ms, 3),
-                "total_ms": unix_ms() - record.accepted_unix_ms,
-            },
-        )
+        fields = {
+            "activation": record.activation_id,
+            "transaction": record.transaction_id,
+            "action": f"{record.namespace}/{record.name}",
+            "version": record.version,
+            "vm": record.vm_id,
+            "status": status,
+            "attempt": record.attempt,
+            "starts": call.starts,
+            "blocking": call.activation.blocking,
+            "wait_ms": record.wait_ms,
+            "init_ms": record.init_ms,
+            "run_ms": None if record.run_ms is None else round(record.run_ms, 3),
+            "total_ms": unix_ms() - record.accepted_unix_ms,
+        }
+        if call.traceparent:
+            fields["traceparent"] = call.traceparent
+        _log.info("activation", fields)

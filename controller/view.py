@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from controller.errands import Errands
@@ -9,8 +11,13 @@ from controller.ledger import Ledger
 from controller.recorder import Recorder
 from controller.stats import Stats
 from fallow.core.cluster import ClusterState
+from fallow.core.lifecycle import VmState
+from fallow.core.model import VmKind
 from fallow.core.vm_table import VmStatus
+from fallow.infra import metrics
 from fallow.infra.clock import mono_s
+
+_STATES = [state for state in VmState if state is not VmState.GONE]  # a VM that is gone is not in the table
 
 
 class ClusterInfo:
@@ -37,7 +44,34 @@ class ClusterInfo:
         self._policy = policy
         self._strategy = strategy
         self.controllers = 1  # live ones, kept up to date by the leases
+        self.link_url = ""  # where invokers dial, once the listener stands
         self.started_mono_s = mono_s()
+        self._show()
+
+    def _show(self) -> None:
+        for name, text, read in (
+            ("waiting_calls", "Calls in the waiting room.", lambda: self._cluster.waiting),
+            ("in_flight_calls", "Calls that are not over.", lambda: self._cluster.in_flight),
+            ("unrecorded_outcomes", "Answered calls whose records are not confirmed.", lambda: self._ledger.unrecorded),
+        ):
+            metrics.watched(f"fallow_controller_{name}", text, (), partial(_alone, read))
+        metrics.watched("fallow_controller_vms", "VMs, by kind and state.", ("kind", "state"), self._vms_by_state)
+        metrics.watched(
+            "fallow_controller_vm_cores", "Cores of the VMs that are not lost, by kind.", ("kind",), self._cores_by_kind
+        )
+
+    def _vms_by_state(self) -> dict[tuple[str, ...], float]:
+        counts: dict[tuple[str, ...], float] = {(kind.value, state.value): 0 for kind in VmKind for state in _STATES}
+        for status in self.statuses():
+            counts[status.info.kind.value, status.state.value] += 1
+        return counts
+
+    def _cores_by_kind(self) -> dict[tuple[str, ...], float]:
+        cores: dict[tuple[str, ...], float] = {(kind.value,): 0.0 for kind in VmKind}
+        for status in self.statuses():
+            if status.state is not VmState.LOST:
+                cores[status.info.kind.value,] += status.report.capacity.cpu_cores
+        return cores
 
     def statuses(self) -> list[VmStatus]:
         return self._cluster.vms(mono_s())
@@ -55,6 +89,7 @@ class ClusterInfo:
         return {
             "controller": self._controller_id,
             "controllers": self.controllers,
+            "link_url": self.link_url,
             "policy": self._policy,
             "strategy": self._strategy,
             "uptime_s": round(mono_s() - self.started_mono_s, 3),
@@ -76,6 +111,11 @@ class ClusterInfo:
             "errands": len(self._errands),
             "decisions": dict(self._cluster.counters()),
         }
+
+
+def _alone(read: Callable[[], int]) -> dict[tuple[str, ...], float]:
+    """A metric without labels."""
+    return {(): read()}
 
 
 def _vm(status: VmStatus) -> dict[str, Any]:

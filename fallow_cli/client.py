@@ -133,11 +133,17 @@ class Client:
             raise CliError(f"{base} did not answer in {self._timeout.total:.0f} s") from None
 
     async def call(
-        self, method: str, path: str, *, document: object = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        document: object = None,
+        query: Mapping[str, str] | None = None,
+        url: str = "",
     ) -> Any:
         """Send a JSON document, return the answer's. Raises CliError with the server's words on any status >= 400."""
         body = None if document is None else json.dumps(document).encode()
-        answer = await self.request(method, path, body=body, query=query)
+        answer = await self.request(method, path, body=body, query=query, url=url)
         if answer.status >= 400:
             raise CliError(server_words(answer))
         return answer.json() if answer.body else None

@@ -17,13 +17,21 @@ import sys
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fallow.infra.clock import mono_s
 from fallow.infra.redis_server import RedisServer, RedisServerError, start_redis
+from fallow.infra.settings import (
+    RESERVED_ENV,
+    AgentSettings,
+    ControllerSettings,
+    InvokerSettings,
+    SettingsError,
+    load,
+)
 from fallow_cli.client import Client, Target
 from fallow_cli.errors import CliError
 from fallow_cli.state import RunningCluster, StateDir
@@ -54,10 +62,10 @@ class ClusterPlan:
     vms: tuple[VmPlan, ...]
     port: int = 3233
     controllers: int = 1
-    policy: str = "mws"
-    strategy: str = "prefer-regular"
-    seed: int = 0
-    target_cores: float = 0.0
+    policy: str | None = None  # None = as the settings file and the environment say
+    strategy: str | None = None
+    seed: int | None = None
+    target_cores: float | None = None
     core_scale: float = 1.0
     notice_s: float = 30.0
     keep_alive_s: float = 600.0
@@ -66,12 +74,12 @@ class ClusterPlan:
     hold: bool = False  # traces wait for `play`
     provider_cores: float = 6.0
     provider_memory_mb: float = 1024.0
-    provider_max_vms: int = 16
+    provider_max_vms: int = 0  # harvest VMs at once, ordered ones included
+    provider_price: float = 1.0
     durability: str = "everysec"
     redis_url: str = ""
-    log_level: str = "info"
-    controller_env: dict[str, str] = field(default_factory=dict)
-    invoker_env: dict[str, str] = field(default_factory=dict)
+    log_level: str | None = None
+    config: Path | None = None  # TOML settings of the processes
 
 
 class LocalCluster:
@@ -103,8 +111,10 @@ class LocalCluster:
 
     async def start(self) -> None:
         """Returns when the API answers and every VM that lives from the start has joined. Raises CliError."""
+        check_settings(self.plan.config)
         self.state.prepare()
         self.state.lock()
+        self._clear_leftovers()
         ports = free_ports(self.plan.port, self.plan.controllers)
         self.run_dir = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
         self.key, self.operator_key = self.state.secret("guest"), self.state.secret("operator")
@@ -122,7 +132,7 @@ class LocalCluster:
         common = {
             "FALLOW_REDIS_URL": self.redis.url,
             "FALLOW_JOIN_SECRET": secret,
-            "FALLOW_LOG_LEVEL": self.plan.log_level,
+            **_given(log_level=self.plan.log_level, config=self.plan.config),
         }
         self._common_env = common
         for number, port in enumerate(ports):
@@ -136,20 +146,23 @@ class LocalCluster:
         await self._wait_for_vms()
         self.state.write_cluster(self._description())
 
+    def _clear_leftovers(self) -> None:
+        """The run folder of a cluster that was killed with this state folder; the lock says that it is gone."""
+        before = self.state.read_cluster()
+        if before is not None and Path(before.run_dir).name.startswith("fallow-"):
+            shutil.rmtree(before.run_dir, ignore_errors=True)
+        self.state.clear_cluster()
+
     def _controller_env(self, number: int, port: int) -> dict[str, str]:
         plan = self.plan
         return {
             "FALLOW_CONTROLLER_ID": f"c{number}-{uuid.uuid4().hex[:8]}",
             "FALLOW_PORT": str(port),
             "FALLOW_OPERATOR_KEY": self.operator_key,
-            "FALLOW_POLICY": plan.policy,
-            "FALLOW_STRATEGY": plan.strategy,
-            "FALLOW_SEED": str(plan.seed),
             "FALLOW_GRACE_S": str(plan.notice_s),
-            "FALLOW_TARGET_CORES": str(plan.target_cores),
             "FALLOW_MONITOR_PERIOD_S": str(plan.monitor_period_s),
             "FALLOW_PROVIDER_URL": f"unix://{self.fleet_socket}",
-            **plan.controller_env,
+            **_given(policy=plan.policy, strategy=plan.strategy, seed=plan.seed, target_cores=plan.target_cores),
         }
 
     def _fleet_config(self, redis_url: str, secret: str) -> dict[str, Any]:
@@ -175,11 +188,12 @@ class LocalCluster:
             "state_dir": str(self.state.path),
             "redis_url": redis_url,
             "join_secret": secret,
-            "env": {"FALLOW_KEEP_ALIVE_S": str(plan.keep_alive_s), **plan.invoker_env},
+            "env": {"FALLOW_KEEP_ALIVE_S": str(plan.keep_alive_s)},
             "provider": {
                 "cores": plan.provider_cores,
                 "memory_mb": plan.provider_memory_mb,
-                "max_vms": plan.provider_max_vms,
+                "max_vms": max(plan.provider_max_vms, 1),
+                "price": plan.provider_price,
             },
         }
 
@@ -188,7 +202,8 @@ class LocalCluster:
         await self._spawn(f"controller-{number}", ["-m", "controller"], env)
 
     async def _spawn(self, name: str, args: list[str], env: dict[str, str]) -> None:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FALLOW_")}
+        own = RESERVED_ENV - {"FALLOW_CONFIG"}
+        inherited = {k: v for k, v in os.environ.items() if k not in own}
         again = name in self._processes
         with (self.state.path / "logs" / f"{name}.log").open("ab" if again else "wb") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
@@ -282,12 +297,10 @@ class LocalCluster:
         """Name -> pid of the processes this one started."""
         return {name: p.pid for name, p in self._processes.items()}
 
-    def kill_process(self, name: str, signal_number: int) -> None:
-        """Send a signal to one process of the cluster, as a failure would."""
-        self._processes[name].send_signal(signal_number)
-
     async def stop(self) -> None:
         """Stop everything in order: controllers drain, the fleet ends its VMs, Redis goes last. Never raises."""
+        if not self.state.locked:
+            return  # the folder was refused: what is in it is another cluster's
         self.state.clear_cluster()
         controllers = [p for name, p in self._processes.items() if name.startswith("controller")]
         await asyncio.gather(*(end(p) for p in controllers))
@@ -297,6 +310,22 @@ class LocalCluster:
         if self.run_dir != Path():
             shutil.rmtree(self.run_dir, ignore_errors=True)
         self.state.unlock()
+
+
+def _given(**values: object) -> dict[str, str]:
+    """FALLOW_* variables of what was given (not None)."""
+    return {f"FALLOW_{key.upper()}": str(value) for key, value in values.items() if value is not None}
+
+
+def check_settings(config: Path | None) -> None:
+    """Raises CliError for a wrong key or value in the settings file or the environment, before anything starts."""
+    file = config or (Path(os.environ["FALLOW_CONFIG"]) if os.environ.get("FALLOW_CONFIG") else None)
+    sections = {"controller": ControllerSettings, "invoker": InvokerSettings, "agent": AgentSettings}
+    try:
+        for section, cls in sections.items():
+            load(cls, section=section, file=file, env=os.environ, flags={})
+    except SettingsError as e:
+        raise CliError(str(e)) from None
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
@@ -311,6 +340,11 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def vms_at_once(vm_ids: Iterable[str]) -> int:
+    """VMs that can be there together: the lives of one VM (h3, h3.2) follow each other."""
+    return len({vm_id.split(".")[0] for vm_id in vm_ids})
 
 
 async def list_vms(client: Client) -> list[dict[str, Any]]:

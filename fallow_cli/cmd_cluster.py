@@ -14,13 +14,17 @@ from typing import Any
 import click
 
 from fallow_cli.client import Client, operator_target, with_client
-from fallow_cli.cluster import ClusterPlan, LocalCluster, VmPlan, list_vms
+from fallow_cli.cluster import ClusterPlan, LocalCluster, VmPlan, list_vms, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
+from fallow_cli.options import harvest_price, known_policy, known_strategy
 from fallow_cli.output import show_json
 from fallow_cli.state import StateDir, default_state_dir
 from fallow_cli.vm_table import show_vms
 
+DEFAULT_VMS = 4  # harvest VMs
+SPARE_VMS = 2  # harvest VMs that the resource monitor may have beside those of the start, while some are leaving
+PROVIDER_CORES = 6.0  # of a VM that the resource monitor orders
 KEEP_ALIVE_S = 600.0  # idle containers, at speedup 1
 MONITOR_PERIOD_S = 30.0  # of the resource monitor, at speedup 1
 
@@ -31,9 +35,7 @@ state_dir_option = click.option(
 
 @click.command()
 @click.option("--port", default=3233, show_default=True, type=click.IntRange(0, 65535), help="API port; 0 picks one.")
-@click.option(
-    "--vms", default=4, show_default=True, type=click.IntRange(0, 64), help="Harvest VMs beside one regular VM."
-)
+@click.option("--vms", default=None, type=click.IntRange(0, 64), help="Harvest VMs beside one regular VM [default: 4].")
 @click.option("--vm-cores", default=0.0, type=click.FloatRange(0, 1024), help="Cores of each VM; 0 = this machine's.")
 @click.option(
     "--vm-traces", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Play these VM traces."
@@ -46,10 +48,11 @@ state_dir_option = click.option(
     "--memory-mb", default=0, type=click.IntRange(0), help="Memory of each VM; 0 = 60 % of what is free, shared."
 )
 @click.option("--controllers", default=1, show_default=True, type=click.IntRange(1, 8))
-@click.option("--policy", default="mws", show_default=True)
-@click.option("--strategy", default="prefer-regular", show_default=True)
+@click.option("--policy", default=None, callback=known_policy, help="Placement policy [default: mws].")
+@click.option("--strategy", default=None, callback=known_strategy, help="Eviction strategy [default: prefer-regular].")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML settings file.")
 @click.option(
-    "--target-cores", default=0.0, type=click.FloatRange(0), help="Replace harvest VMs below this sum of cores."
+    "--target-cores", default=None, type=click.FloatRange(0), help="Replace harvest VMs below this sum of cores."
 )
 @click.option(
     "--notice",
@@ -68,8 +71,8 @@ state_dir_option = click.option(
 @click.option("--runtime", type=click.Choice(["process"]), default="process", show_default=True)
 @click.option("--durability", type=click.Choice(["everysec", "always"]), default="everysec", show_default=True)
 @click.option("--redis-url", default="", help="Use this Redis instead of starting one.")
-@click.option("--seed", default=0, type=int)
-@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--seed", default=None, type=int)
+@click.option("--log-level", default=None, type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--json", "as_json", is_flag=True, help="One JSON line when ready.")
 @state_dir_option
 def up(state_dir: Path | None, as_json: bool, **options: Any) -> None:
@@ -95,20 +98,29 @@ def _plan(options: dict[str, Any]) -> ClusterPlan:
         vm_speedup=options["vm_speedup"],
         provider_memory_mb=min(vm.memory_mb for vm in vms),
         durability=options["durability"],
+        provider_price=harvest_price(PROVIDER_CORES),
+        provider_cores=PROVIDER_CORES,
+        provider_max_vms=vms_at_once(vm.id for vm in vms) - 1 + SPARE_VMS,
         redis_url=options["redis_url"],
         log_level=options["log_level"],
+        config=options["config"],
     )
 
 
 def _vms(options: dict[str, Any]) -> tuple[VmPlan, ...]:
     cores = options["vm_cores"] or float(real_cores())
     if options["vm_traces"] is not None:
+        if options["vms"] is not None:
+            raise click.UsageError("--vms and --vm-traces exclude each other: the traces say how many VMs there are")
         from fallow_cli.vm_plan import plan_from_traces  # reads files; not needed by a static cluster
 
         return plan_from_traces(options["vm_traces"], regular_cores=cores, memory_mb=options["memory_mb"])
-    memory = options["memory_mb"] or vm_memory_mb(options["vms"] + 1)
+    count = DEFAULT_VMS if options["vms"] is None else options["vms"]
+    at_once = 1 + count + (SPARE_VMS if options["target_cores"] else 0)
+    memory = options["memory_mb"] or vm_memory_mb(at_once)
     regular = VmPlan(id="r1", kind="regular", cores=cores, memory_mb=memory)
-    harvest = (VmPlan(id=f"h{n + 1}", kind="harvest", cores=cores, memory_mb=memory) for n in range(options["vms"]))
+    price = harvest_price(cores)
+    harvest = (VmPlan(id=f"h{n + 1}", kind="harvest", cores=cores, memory_mb=memory, price=price) for n in range(count))
     return (regular, *harvest)
 
 
@@ -181,28 +193,17 @@ def down(state_dir: Path | None) -> None:
     """Stop the cluster that `fallow up` started."""
     state = StateDir(state_dir or default_state_dir())
     running = state.read_cluster()
-    if running is None or not _alive(running.pid):
+    if running is None or not state.in_use():
         state.clear_cluster()
         click.echo("no cluster is running")
         return
     os.kill(running.pid, signal.SIGTERM)
     deadline = time.monotonic() + 40
-    while _alive(running.pid):
+    while state.in_use():
         if time.monotonic() > deadline:
             raise CliError(f"process {running.pid} has not ended after 40 s\nlook into {state.path / 'logs'}")
         time.sleep(0.05)
     click.echo("stopped")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 @click.command()
@@ -211,14 +212,17 @@ def _alive(pid: int) -> bool:
 def status(state_dir: Path | None, as_json: bool) -> None:
     """Show the running cluster: controllers, VMs, what is queued and running."""
 
-    async def work(client: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        return await client.call("GET", "/admin/v1/status"), await list_vms(client)
+    async def work(client: Client) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        controllers = {url: await client.call("GET", "/admin/v1/status", url=url) for url in client.target.urls}
+        return controllers, await list_vms(client)
 
-    target = operator_target(state_dir)
-    document, vms = with_client(target, work)
+    controllers, vms = with_client(operator_target(state_dir), work)
     if as_json:
-        show_json({"urls": list(target.urls), "status": document, "vms": vms})
+        show_json({"controllers": controllers, "vms": vms})
         return
-    click.echo(f"{' '.join(target.urls)}   policy {document.get('policy')}   strategy {document.get('strategy')}")
-    click.echo(f"waiting {document.get('waiting')}   in flight {document.get('in_flight')}")
+    for url, document in controllers.items():
+        click.echo(
+            f"{url}  policy {document['policy']}, strategy {document['strategy']}, "
+            f"{document['waiting']} waiting, {document['in_flight']} in flight"
+        )
     show_vms(vms)

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from fallow_cli.errors import CliError
+from fallow_cli.options import known_policy, known_strategy
 from fallow_cli.state import StateDir
 
 DISCOUNTS = ("Lowest", "Typical", "High", "Best")
@@ -65,8 +66,8 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.FloatRange(0.001, 64),
     help="Real cores an emulated core; else this machine's / 20.",
 )
-@click.option("--policy", default="mws", show_default=True)
-@click.option("--strategy", default="prefer-regular", show_default=True)
+@click.option("--policy", default="mws", show_default=True, callback=known_policy)
+@click.option("--strategy", default="prefer-regular", show_default=True, callback=known_strategy)
 @click.option("--seed", default=1, show_default=True, type=int)
 @click.option(
     "--evictions", default="2", show_default=True, callback=_evictions, help="none, trace, or how many to inject."
@@ -96,7 +97,6 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
     """
     from fallow.report.html import write_report
     from fallow.report.summary import summarise, text_report
-
     from fallow_cli.demo.prepare import DemoOptions, prepare
     from fallow_cli.demo.run import run_demo
 

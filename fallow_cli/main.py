@@ -39,10 +39,17 @@ for command in (up, down, status, demo, action, activation, why, vm):
 
 
 def main() -> None:
-    """Entry point: a Ctrl-C ends quietly with status 130."""
+    """Entry point. Errors take at most three lines; a Ctrl-C ends quietly with status 130."""
     try:
-        cli.main(standalone_mode=True, prog_name="fallow")
-    except KeyboardInterrupt:
+        sys.exit(cli.main(standalone_mode=False, prog_name="fallow"))
+    except click.UsageError as e:
+        command = e.ctx.command_path if e.ctx is not None else "fallow"
+        click.echo(f"fallow: {e.format_message()}\n  see `{command} --help`", err=True)
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 
 

@@ -86,6 +86,22 @@ class StateDir:
             ) from None
         self._lock = handle
 
+    @property
+    def locked(self) -> bool:
+        """Does this process hold the folder?"""
+        return self._lock is not None
+
+    def in_use(self) -> bool:
+        """Does a running `up` or `demo` hold the folder?"""
+        if not (self.path / "lock").exists():
+            return False
+        with (self.path / "lock").open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
     def unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()

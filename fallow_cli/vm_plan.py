@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fallow.traces.vms import Life, TraceError, VmTrace, lives, read_vm_traces
-from fallow_cli.cluster import VmPlan
+from fallow_cli.cluster import VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import vm_memory_mb
+from fallow_cli.options import harvest_price
 
 
 def plan_from_traces(folder: Path, *, regular_cores: float, memory_mb: int) -> tuple[VmPlan, ...]:
@@ -31,10 +32,16 @@ def vm_lives(traces: Sequence[VmTrace]) -> list[Life]:
 
 def plan_from_lives(all_lives: Sequence[Life], *, regular_cores: float, memory_mb: int) -> tuple[VmPlan, ...]:
     """`memory_mb` 0 = 60 % of what is free, shared by the VMs that can live at once."""
-    at_once = len({life.vm_id.split(".")[0] for life in all_lives})
-    memory = memory_mb or vm_memory_mb(at_once + 1)
+    memory = memory_mb or vm_memory_mb(vms_at_once(life.vm_id for life in all_lives) + 1)
     harvest = (
-        VmPlan(id=life.vm_id, kind="harvest", cores=life.steps[0][1], memory_mb=memory, life=life.to_json())
+        VmPlan(
+            id=life.vm_id,
+            kind="harvest",
+            cores=life.steps[0][1],
+            memory_mb=memory,
+            price=harvest_price(life.steps[0][1]),
+            life=life.to_json(),
+        )
         for life in all_lives
     )
     return (VmPlan(id="r1", kind="regular", cores=regular_cores, memory_mb=memory), *harvest)

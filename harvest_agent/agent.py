@@ -18,9 +18,10 @@ from fallow.infra.tasks import FatalError
 from fallow.traces.vms import Life
 from harvest_agent import host, processes
 from harvest_agent.api import AgentApi, UnixServer
-from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree
+from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree, remove_if_empty
 from harvest_agent.child import InvokerChild
 from harvest_agent.emulator import EmulatedVm
+from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
 from harvest_agent.sources import Source, StaticSource, TracePlayer
 from harvest_agent.usage import meter
@@ -41,12 +42,14 @@ class Agent:
         _check(settings)
         self._settings = settings
         self._env = env
+        self._parent = os.getppid()
         self._go = asyncio.Event()
         if not settings.hold:
             self._go.set()
         self._source = self._make_source()
         self._events = EventLog(settings.events, vm_id=settings.vm_id, kind=settings.kind)
         self._tree: HostTree | None = None  # set where this agent made it, and so removes it
+        self._shared_tree: HostTree | None = None  # the fleet's
         self._cgroup: VmCgroup | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -79,10 +82,15 @@ class Agent:
             else:
                 await child.stop(_INVOKER_STOP_S)
         finally:
+            await uncut(self._end(vm, child, server))
+        return 0 if evicted_by is None else EXIT_EVICTED
+
+    async def _end(self, vm: EmulatedVm, child: InvokerChild, server: UnixServer) -> None:
+        try:
             await self._kill_everything(child)
+        finally:
             vm.close()
             await server.stop()
-        return 0 if evicted_by is None else EXIT_EVICTED
 
     async def _until_end(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> str | None:
         """Lets the VM live; answers who evicted it, or None where it is asked to stop."""
@@ -164,7 +172,7 @@ class Agent:
         kernel = LinuxKernel()
         try:
             tree, mine = host.tree_of(self._settings.cgroup_root, kernel)
-            self._tree = tree if mine else None
+            self._tree, self._shared_tree = (tree, None) if mine else (None, tree)
             self._cgroup = VmCgroup(tree, self._settings.vm_id, kernel)
             self._cgroup.create(self._source.first_cores() * self._settings.core_scale)
         except CgroupError as e:
@@ -178,6 +186,8 @@ class Agent:
                 self._cgroup.remove()
             if self._tree is not None:
                 remove_host_tree(self._tree, LinuxKernel())
+            elif self._shared_tree is not None and os.getppid() != self._parent:
+                remove_if_empty(self._shared_tree, LinuxKernel())  # the fleet is dead: the last agent out removes it
         except CgroupError as e:
             _log.error("a cgroup is left behind", error=str(e))
 

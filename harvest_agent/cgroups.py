@@ -172,6 +172,11 @@ def _enable_cpu(path: Path, kernel: Kernel) -> None:
         kernel.write(control, "+cpu")
 
 
+def remove_if_empty(tree: HostTree, kernel: Kernel) -> None:
+    """Removes the tree's own directories where no VM's is left in them."""
+    _undo(tree.paths, kernel)
+
+
 def remove_host_tree(tree: HostTree, kernel: Kernel) -> None:
     """Removes it with the empty VM directories in it. Raises CgroupError where a process is left inside."""
     for path in tree.paths:
@@ -264,7 +269,7 @@ class VmCgroup:
         """Removes the directories. Raises while a process is inside."""
         for path in self.dirs:
             try:
-                _remove_below(path, self._kernel)
+                remove_below(path, self._kernel)
             except FileNotFoundError:
                 continue
             except OSError as e:
@@ -286,14 +291,15 @@ class VmCgroup:
             raise CgroupError(f"{path}: wrote {text!r}, the kernel keeps {got!r}")
 
 
-def _remove_below(path: Path, kernel: Kernel) -> None:
+def remove_below(path: Path, kernel: Kernel) -> None:
+    """Raises OSError where a process is inside."""
     for child in kernel.children(path):
-        _remove_below(child, kernel)
+        remove_below(child, kernel)
     kernel.remove(path)
 
 
 def _undo(made: list[Path], kernel: Kernel) -> None:
-    """Takes back what a failed making left; what cannot be removed is empty and harmless."""
+    """Removes what is empty; the rest stays."""
     for path in reversed(made):
         try:
             kernel.remove(path)

@@ -19,6 +19,9 @@ from harvest_agent.usage import Usage
 
 TRACE = "trace"
 OPERATOR = "operator"
+# From an operator's request to the VM's silence, however short its notice: the answer goes to the invoker, and through
+# it to the controller, before both fall silent. A trace's eviction is nobody's request.
+ANSWER_S = 0.3
 
 _log = get_logger("harvest_agent.emulator")
 
@@ -38,6 +41,7 @@ class EmulatedVm:
         self._usage = Usage(cpu_cores=0.0, memory_mb=0.0)
         self._deadline_mono_s: float | None = None
         self._announced_by = ""
+        self._answered_mono_s = 0.0  # no silence before this
         self._change = asyncio.Event()
         self.closed = False
 
@@ -96,6 +100,8 @@ class EmulatedVm:
     def evict(self, notice_s: float, *, by: str) -> None:
         """Announces the eviction for `notice_s` from now, or moves it there. Raises ValueError below 0.
 
+        An operator's takes place ANSWER_S later at the earliest.
+
         A trace never puts off what is announced already: its deadline counts only if it is the earlier one.
         """
         if not (math.isfinite(notice_s) and notice_s >= 0):
@@ -105,6 +111,8 @@ class EmulatedVm:
             return
         self._deadline_mono_s = clock.mono_s() + notice_s
         self._announced_by = by
+        if by == OPERATOR:
+            self._answered_mono_s = clock.mono_s() + ANSWER_S
         self._events.write(Happened.NOTICE, cores=self._cores, notice_s=notice_s, by=by)
         self._changed()
 
@@ -125,8 +133,10 @@ class EmulatedVm:
         """Returns at the eviction, wherever its deadline moves meanwhile; answers who announced it."""
         while True:
             change, left_s = self._change, self.notice_left_s
-            if left_s is not None and left_s <= 0:
-                return self._announced_by
+            if left_s is not None:
+                left_s = max(left_s, self._answered_mono_s - clock.mono_s())
+                if left_s <= 0:
+                    return self._announced_by
             try:
                 async with asyncio.timeout(left_s):
                     await change.wait()

@@ -24,12 +24,14 @@ from harvest_agent import host, processes
 from harvest_agent.agent import EXIT_EVICTED
 from harvest_agent.api import UnixServer
 from harvest_agent.cgroup_find import enter_user_scope
-from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree
+from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup
+from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
 from harvest_agent.fleet_api import FleetApi, NoProviderError
 from harvest_agent.fleet_config import FleetConfig, FleetVm, read_config
 from harvest_agent.ledger import FleetLedger
 from harvest_agent.member import Member, Phase
+from harvest_agent.sweep import sweep
 
 _STOP_TIMEOUT_S = 11.0  # an agent gives its invoker 8 s
 _KILL_TIMEOUT_S = 5.0
@@ -55,6 +57,7 @@ class Fleet:
         self._stop = stop
         processes.become_subreaper()
         await self._ledger.recover(self._kernel)
+        sweep(self._kernel)
         self._cgroup_root, self._tree = host.encode_root(self._config.cgroup_root, self._kernel)
         server = UnixServer(FleetApi(self).app(), self._config.socket_path)
         try:
@@ -68,8 +71,7 @@ class Fleet:
         except OSError as e:
             raise FatalError(f"the fleet cannot start (its socket is {self._config.socket_path}): {e}") from e
         finally:
-            await server.stop()
-            await self._leave_nothing()
+            await uncut(self._leave_nothing(server))
         return 0
 
     def describe(self) -> dict[str, object]:
@@ -180,15 +182,19 @@ class Fleet:
                 _log.error("agent did not stop in time", pid=child.pid)
                 processes.send([child.pid], signal.SIGKILL)
 
-    async def _leave_nothing(self) -> None:
-        if not await processes.kill_all(os.getpid(), owned=lambda: (), timeout_s=_KILL_TIMEOUT_S):
-            _log.error("processes are left behind")
+    async def _leave_nothing(self, server: UnixServer) -> None:
+        """Agents that ended by themselves left nothing to do here. The rest: an invoker before its containers, and
+        those by their cgroups, as the ones of a VM that fell silent are frozen."""
+        await server.stop()
+        processes.send((p.pid for p in processes.descendants(os.getpid())), signal.SIGKILL)
         try:
             if self._tree is not None:
-                remove_host_tree(self._tree, self._kernel)
+                await host.clear_tree(self._tree, self._kernel, timeout_s=_KILL_TIMEOUT_S)
             self._ledger.clear()
         except CgroupError as e:
             _log.error("cgroups are left behind", error=str(e))
+        if not await processes.kill_all(os.getpid(), owned=lambda: (), timeout_s=_KILL_TIMEOUT_S):
+            _log.error("processes are left behind")
 
     def _new_diary(self) -> None:
         """The diary of an earlier run in this folder is kept under another name, never mixed with this one's."""

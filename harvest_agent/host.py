@@ -9,11 +9,12 @@ from pathlib import Path
 
 from fallow.infra import clock
 from harvest_agent import processes
-from harvest_agent.cgroup_find import IN_SCOPE, parse_mounts, parse_own
-from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, make_host_tree
+from harvest_agent.cgroup_find import IN_SCOPE, Mount, parse_mounts, parse_own, relative_path
+from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, make_host_tree, remove_host_tree
 
 AUTO = "auto"
 NONE = "none"
+AUTO_NAME = "fallow-{}"  # with the pid of the process that made it
 
 
 def tree_of(root: str, kernel: Kernel) -> tuple[HostTree, bool]:
@@ -30,19 +31,33 @@ def tree_of(root: str, kernel: Kernel) -> tuple[HostTree, bool]:
             return HostTree.decode(root), False
         except ValueError as e:
             raise CgroupError(str(e)) from None
-    return make_tree(f"fallow-{os.getpid()}" if root == AUTO else root, kernel), True
+    return make_tree(AUTO_NAME.format(os.getpid()) if root == AUTO else root, kernel), True
 
 
 def make_tree(name: str, kernel: Kernel) -> HostTree:
     """Raises CgroupError saying why no cgroup may be written here."""
     if not name or "/" in name or name in (".", ".."):
         raise CgroupError(f"{name!r} is not a name for a cgroup")
+    mounts, own = _seen()
+    return make_host_tree(mounts, own, name, kernel, in_scope=bool(os.environ.get(IN_SCOPE)))
+
+
+def bases() -> list[Path]:
+    """Every directory in which `make_tree` may make a tree. Raises CgroupError."""
+    mounts, own = _seen()
+    ours = [m for m in mounts if m.controller in ("cpu", "cpuacct", "freezer", "")]
+    found = [relative_path(m, own.get(m.controller, "/")) for m in ours]
+    return list(dict.fromkeys([*found, *(m.path for m in ours if m.version == 2)]))
+
+
+def _seen() -> tuple[list[Mount], dict[str, str]]:
+    """The cgroup mounts of this machine, and the cgroups of this process."""
     try:
         mounts = parse_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
         own = parse_own(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
     except OSError as e:
         raise CgroupError(f"{e.filename}: {e.strerror}") from e
-    return make_host_tree(mounts, own, name, kernel, in_scope=bool(os.environ.get(IN_SCOPE)))
+    return mounts, own
 
 
 def encode_root(root: str, kernel: Kernel) -> tuple[str, HostTree | None]:
@@ -63,3 +78,13 @@ async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
         processes.send(pids, signal.SIGKILL)
         await asyncio.sleep(0.01)
     return True
+
+
+async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float) -> None:
+    """Removes it with all that is inside, frozen or not; `timeout_s` is for each VM. Raises CgroupError."""
+    for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
+        vm = VmCgroup(tree, name, kernel)
+        vm.freeze(False)
+        await empty(vm, timeout_s=timeout_s)
+        vm.remove()
+    remove_host_tree(tree, kernel)

@@ -11,7 +11,7 @@ from fallow.infra.clock import mono_s
 from fallow.infra.log import get_logger
 from fallow.infra.tasks import FatalError
 from harvest_agent import host, processes
-from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, remove_host_tree
+from harvest_agent.cgroups import CgroupError, HostTree, Kernel
 
 _KILL_TIMEOUT_S = 5.0
 _ENDING_TIMEOUT_S = 5.0
@@ -44,7 +44,10 @@ class FleetLedger:
         if alive:
             raise FatalError(f"the fleet with pid {pid} still uses {self._path.parent}; stop it first")
         if tree is not None:
-            await _clear(tree, kernel)
+            try:
+                await host.clear_tree(tree, kernel, timeout_s=_KILL_TIMEOUT_S)
+            except CgroupError as e:
+                _log.warning("the cgroups of a dead fleet cannot be removed", error=str(e))
         self._path.unlink(missing_ok=True)
 
     def write(self, tree: HostTree | None) -> None:
@@ -62,15 +65,3 @@ def _lives(pid: int, start_ticks: int) -> bool:
     """Is the process there that started then, and is it another than this one?"""
     found = processes.read_process(pid)
     return found is not None and found.start_ticks == start_ticks and found.state != "Z" and pid != os.getpid()
-
-
-async def _clear(tree: HostTree, kernel: Kernel) -> None:
-    try:
-        for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
-            vm = VmCgroup(tree, name, kernel)
-            vm.freeze(False)
-            await host.empty(vm, timeout_s=_KILL_TIMEOUT_S)
-            vm.remove()
-        remove_host_tree(tree, kernel)
-    except CgroupError as e:
-        _log.warning("the cgroups of a dead fleet cannot be removed", error=str(e))

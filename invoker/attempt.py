@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from enum import Enum
 
 from fallow.core.model import Status
-from fallow.core.quick import quick
+from fallow.core.value import value
 from fallow.infra import clock
 from fallow.infra.store import StoreError
 from invoker import bodies, outcome
@@ -26,8 +25,7 @@ class Unstarted(Enum):
     STALE_CONTAINER = "the warm container had gone"
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Ran:
     """An attempt that ended, with its times."""
 

@@ -13,6 +13,12 @@ from invoker.outcome import MAX_RESULT_BYTES
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_DROPPED_BYTES = 1 << 30  # an answer that claims more is not read to its end
+_HEAD = "POST {path} HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\n"
+# A runtime that does not know the second header writes its sentinels all the same, and its answer is silent about it.
+_HEADS = {
+    "/init": _HEAD.format(path="/init").encode(),
+    "/run": _HEAD.format(path="/run").encode() + b"X-Fallow-Sentinels: none\r\n",
+}
 
 
 class ContainerConnection(asyncio.Protocol):
@@ -27,6 +33,7 @@ class ContainerConnection(asyncio.Protocol):
         self._status = 0
         self._total_bytes = -1  # -1 = the head of the answer has not come yet
         self._read_bytes = 0
+        self._logs_complete = False
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,10 +56,7 @@ class ContainerConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(timeout_s, self._time_out)  # asyncio.timeout costs five times as much
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self._transport.write(head.encode() + body)
+        self._transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (_HEADS[path], len(body), body))
         try:
             return await self._waiter
         except asyncio.CancelledError:
@@ -95,10 +99,13 @@ class ContainerConnection(asyncio.Protocol):
     def _parse_head(self, head: bytes) -> bool:
         first, *fields = head.split(b"\r\n")
         length = -1
+        self._logs_complete = False
         for line in fields:
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length" and value.strip().isdigit():
+            name, _, value = line.lower().partition(b":")
+            if name == b"content-length" and value.strip().isdigit():
                 length = int(value)
+            elif name == b"x-fallow-logs":
+                self._logs_complete = value.strip() == b"complete"
         parts = first.split(b" ", 2)
         if length < 0 or length > MAX_DROPPED_BYTES or len(parts) < 2 or not parts[1].isdigit():
             return False
@@ -118,7 +125,9 @@ class ContainerConnection(asyncio.Protocol):
             self._break()
             return
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        answer = Answer(status=self._status, body=body, total_bytes=self._total_bytes)
+        answer = Answer(
+            status=self._status, body=body, total_bytes=self._total_bytes, logs_complete=self._logs_complete
+        )
         self._total_bytes = -1
         self._settle(answer)
 

@@ -1,8 +1,9 @@
 """An activation's log: what its container writes to stdout and stderr, up to the sentinels.
 
-A runtime ends the output of a run by one sentinel line on each stream. Lines are stamped when they are read. The limit
-counts bytes of finished log lines, stamps included, as OpenWhisk's invoker counts those of Docker's log file; what goes
-beyond is read and dropped, so that a container never blocks on a full pipe.
+A runtime ends the output of a run by one sentinel line on each stream, or says in its answer that it has written all
+there is (`finish`). Lines are stamped when they are read. The limit counts bytes of finished log lines, stamps
+included, as OpenWhisk's invoker counts those of Docker's log file; what goes beyond is read and dropped, so that a
+container never blocks on a full pipe.
 """
 
 from __future__ import annotations
@@ -74,6 +75,14 @@ class LogCollector:
         self._partial[stream] = rest
         if self._progress is not None:
             self._progress.set()
+
+    def finish(self) -> None:
+        """All of this activation's log has been fed, and no sentinels follow."""
+        for stream in (0, 1):
+            if self._partial[stream]:
+                self._line(stream, self._partial[stream])
+                self._partial[stream] = b""
+            self._sentinels[stream] += 1
 
     def end(self, stream: int) -> None:
         """The stream is closed."""

@@ -6,10 +6,9 @@ The texts are OpenWhisk's, since clients match on them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from fallow.core.model import Status
-from fallow.core.quick import quick
+from fallow.core.value import value
 from invoker.backends.base import Answer, Broken, Reply
 
 MAX_RESULT_BYTES = 1 << 20
@@ -28,8 +27,7 @@ def _reject_constant(name: str) -> object:
 _decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How one attempt ended. `result` is JSON text."""
 

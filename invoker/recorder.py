@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fallow.core.quick import quick
+from fallow.core.value import value
 from fallow.infra.log import get_logger
 from fallow.infra.records import Record
 from fallow.infra.store import StoreError, StoreFull, StoreUnavailable, WriteVerdict
 
-LINGER_S = 0.010  # records that end within it share one flush: a flush costs as much as ten records in it
+LINGER_S = 0.020  # records that end within it share one flush: a flush costs as much as ten records in it
 BATCH_RECORDS = 256
 BATCH_BYTES = 8 << 20
 MAX_RECORDS = 10_000
@@ -48,8 +48,7 @@ class Settled:
     fenced: list[tuple[str, int]]
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class _Pending:
     controller_id: str
     record: Record

@@ -23,7 +23,8 @@ from controller.api.records import HTTP_STATUS, is_array, record_json
 from controller.auth import plain_key
 from controller.dispatcher import Dispatcher
 from controller.ledger import Answered, Elsewhere, Expired, InFlight, Ledger, Refused, Reply
-from fallow.core.model import Activation, ActivationId, ControllerId, RefusalReason, Status
+from controller.stats import Stats
+from fallow.core.model import ActionSpec, Activation, ActivationId, ControllerId, RefusalReason, Status
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.records import Record, StreamEntry
 from fallow.infra.store import Accepted, AlreadyRecorded, Store, StoreError, StreamFull
@@ -36,6 +37,7 @@ NOT_ENTERED = (
 )
 STREAM_FULL = "The queue of accepted invocations is full. Try again shortly."
 EXPIRY_GRACE_S = 5.0  # after a client's wait: so long is tried to enter the call into the stream before giving up
+NO_VM_RETRY_S = 5.0  # a larger VM may come, but not within a second
 _ENTER_RETRY_S = 0.25
 _MAX_TRACEPARENT = 64
 _ID_HEADER = "X-Openwhisk-Activation-Id"
@@ -52,6 +54,7 @@ class Invoker:
         ledger: Ledger,
         dispatcher: Dispatcher,
         store: Store,
+        stats: Stats,
         accepting: Callable[[], bool],
     ) -> None:
         self._controller_id = controller_id
@@ -59,9 +62,31 @@ class Invoker:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._store = store
+        self._stats = stats
         self._accepting = accepting
 
     async def invoke(self, request: Call, name: str) -> web.Response:
+        """The answer. A call that is turned away leaves a log line, as one that ends does."""
+        try:
+            return await self._invoke(request, name)
+        except ApiError as e:
+            if e.status in (429, 503):
+                self._turned_away(request, name, e.text, e.headers.get(_ID_HEADER, ""))
+            raise
+        except StoreError as e:
+            self._turned_away(request, name, str(e), "")
+            raise
+
+    def _turned_away(self, request: Call, name: str, reason: str, activation_id: str) -> None:
+        self._stats.turned_away(
+            f"{request.namespace}/{name}",
+            reason,
+            transaction_id=request.transaction_id,
+            traceparent=_traceparent(request),
+            activation_id=activation_id,
+        )
+
+    async def _invoke(self, request: Call, name: str) -> web.Response:
         body = await read_body(request.request, MAX_ARGS_BYTES)
         blocking = params.flag(request.query, "blocking", False)
         wait_s = params.blocking_wait_s(request.query) if blocking else 0.0
@@ -74,6 +99,7 @@ class Invoker:
         args = merged_args(deployed, body)
         if not self._accepting():
             raise unavailable(STOPPING)
+        self._require_large_enough_vm(deployed.spec)
         call = self._in_flight(request, deployed, args, blocking)
         if not blocking:
             return await self._enter(request, call)
@@ -81,6 +107,14 @@ class Invoker:
             raise unavailable(OVERFULL)
         reply = await self._run(call, wait_s)
         return self._answer(request, call, reply, result_only)
+
+    def _require_large_enough_vm(self, spec: ActionSpec) -> None:
+        """Raises ApiError 503 for an action that no VM of the cluster holds, however long it waits."""
+        largest_mb = self._dispatcher.too_large(spec.memory_mb)
+        if largest_mb is not None:
+            self._stats.count_refusal(RefusalReason.TOO_LARGE)
+            text = f"The action's memory limit is {spec.memory_mb} MB, and the largest VM has {largest_mb:g} MB."
+            raise unavailable(text, NO_VM_RETRY_S)
 
     def _in_flight(self, request: Call, deployed: Deployed, args: bytes, blocking: bool) -> InFlight:
         activation_id = ActivationId(os.urandom(16).hex())
@@ -93,7 +127,7 @@ class Invoker:
             transaction_id=request.transaction_id,
             accepted_unix_ms=unix_ms(),
             accepted_mono_s=mono_s(),
-            traceparent=request.request.headers.get("traceparent", "")[:_MAX_TRACEPARENT],
+            traceparent=_traceparent(request),
             api_key=key,
         )
 
@@ -191,11 +225,17 @@ class Invoker:
                 return _accepted(request, call)
             case Refused():
                 text = f"The invocation could not be placed: {reply.reason.value}."
+                if reply.reason is RefusalReason.TOO_LARGE:
+                    text += f" The limit is {call.activation.action.memory_mb} MB."
                 overloaded = reply.reason is RefusalReason.OVERLOADED
                 error = (throttled if overloaded else unavailable)(text, reply.retry_after_s)
                 return refusal(error, request.transaction_id)
             case _:
                 assert_never(reply)
+
+
+def _traceparent(request: Call) -> str:
+    return request.request.headers.get("traceparent", "")[:_MAX_TRACEPARENT]
 
 
 def merged_args(deployed: Deployed, body: bytes) -> bytes:

@@ -59,16 +59,22 @@ def _head(record: Record) -> bytes:
         f'"subject":{_quoted(record.subject)},"activationId":"{record.activation_id}"{cause},'
         f'"start":{record.start_unix_ms},"end":{record.end_unix_ms},"duration":{duration_ms},"publish":false,'
         f'"annotations":[{_static_annotations(f"{namespace}/{name}", record.kind, _limits(record))},'
-        f'{{"key":"timeout","value":{"true" if record.timed_out else "false"}}},'
-        f'{{"key":"waitTime","value":{record.wait_ms}}}{_measured(record)}]'
+        f'{{"key":"timeout","value":{"true" if record.timed_out else "false"}}}'
+        f"{_measured(record)}]"
     )
     return text.encode()
 
 
 def _measured(record: Record) -> str:
-    """`initTime` is OpenWhisk's (cold starts only); the others say where and how the attempt ran that answered."""
-    text = "" if record.init_ms is None else f',{{"key":"initTime","value":{record.init_ms}}}'
-    text += f',{{"key":"runTime","value":{round(record.run_ms, 3)}}}'
+    """`waitTime` and `initTime` (cold starts only) are OpenWhisk's; the others say where and how the attempt ran.
+
+    What was not measured is left out.
+    """
+    text = "" if record.wait_ms is None else f',{{"key":"waitTime","value":{record.wait_ms}}}'
+    if record.init_ms is not None:
+        text += f',{{"key":"initTime","value":{record.init_ms}}}'
+    if record.run_ms is not None:
+        text += f',{{"key":"runTime","value":{round(record.run_ms, 3)}}}'
     if record.cpu_ms is not None:
         text += f',{{"key":"cpuTime","value":{round(record.cpu_ms, 3)}}}'
     text += f',{{"key":"attempt","value":{record.attempt}}}'

@@ -42,6 +42,7 @@ class Router:
         stats: Stats,
         bounds: Bounds,
         offered: Callable[[], tuple[str, ...]],
+        invokers: Callable[[], dict[str, str]],
         calls_at_once: int,
     ) -> None:
         self._auth = auth
@@ -52,6 +53,7 @@ class Router:
         self._stats = stats
         self._bounds = bounds
         self._offered = offered
+        self._invokers = invokers
         self._calls_at_once = calls_at_once
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -86,9 +88,9 @@ class Router:
         if len(parts) > 3 and parts[1] == "admin" and parts[2] == "v1":
             self._auth.require_operator(request.headers.get("Authorization"))
             return await self._admin.route(request, [urllib.parse.unquote(p) for p in parts[3:]], transaction)
-        return self._unauthenticated(request, path, transaction)
+        return self._outside_namespaces(request, path, transaction)
 
-    def _unauthenticated(self, request: web.BaseRequest, path: str, transaction: str) -> web.Response:
+    def _outside_namespaces(self, request: web.BaseRequest, path: str, transaction: str) -> web.Response:
         if request.method == "OPTIONS" and path.startswith("/api/v1"):
             return _preflight(transaction)
         match path:
@@ -101,6 +103,10 @@ class Router:
             case "/api/v1" | "/api/v1/":
                 _only(request, "GET", "HEAD")
                 body = info.api_info()
+            case "/invokers":
+                self._auth.require_operator(request.headers.get("Authorization"))
+                _only(request, "GET")
+                body = self._invokers()
             case "/metrics":
                 self._auth.require_operator(request.headers.get("Authorization"))
                 return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})

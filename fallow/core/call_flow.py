@@ -220,7 +220,7 @@ class CallFlow:
 
     def _attempt_limit_s(self, spec: ActionSpec) -> float:
         limits = self._limits
-        return limits.vm_queue_wait_s + limits.start_limit_s + 2 * spec.timeout_s + limits.deadline_margin_s
+        return limits.max_queue_wait_s + limits.start_limit_s + 2 * spec.timeout_s + limits.deadline_margin_s
 
     def _defer(self, call: Call, now_s: float) -> None:
         missing = self._placer.missing(call.activation.action)

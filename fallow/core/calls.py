@@ -12,8 +12,6 @@ from fallow.core.why import StepKind, StoryLog
 if TYPE_CHECKING:
     from fallow.core.vm_table import Vm
 
-NEVER = -1  # a report count no VM has: hidden for good
-
 
 class Call:
     """Mutable, owned by `ClusterState` alone."""
@@ -54,7 +52,8 @@ class Call:
         self.dispatches = 0
         self.outcome: Outcome | None = None  # the accepted one, until the slot is free
         self.waits_since_s = 0.0
-        self.avoid: dict[VmId, int] | None = None  # VMs hidden from it while they stand at this number of reports
+        # VMs hidden from it: while they stand at this number of reports, or while this incarnation lives
+        self.avoid: dict[VmId, int | str] | None = None
 
     def number(self, attempt: int) -> None:
         """Make this the attempt that starts next."""
@@ -73,11 +72,11 @@ class Call:
         self.log.add(now_s, StepKind.DURABLE, self.vm.info.id if self.vm else None)
 
     def hide(self, vm: Vm, *, for_good: bool) -> None:
-        """Do not place it on this VM before the VM's next report, or ever again."""
+        """Do not place it on this VM before the VM's next report, or (`for_good`) as long as its invoker lives."""
         if self.avoid is None:
             self.avoid = {}
-        self.avoid[vm.info.id] = NEVER if for_good else vm.reports
+        self.avoid[vm.info.id] = vm.info.incarnation if for_good else vm.reports
 
     def hidden(self, vm: Vm) -> bool:
         at = None if self.avoid is None else self.avoid.get(vm.info.id)
-        return at is not None and at in (NEVER, vm.reports)
+        return at is not None and at in (vm.info.incarnation, vm.reports)

@@ -56,6 +56,7 @@ __all__ = ["ClusterLimits", "ClusterState"]
 LOST_SHOWN_S = 120.0  # how long a lost VM still stands in the list
 # Reasons that hold for the next call too: the VM gets none before its next report, which tells whether that has passed.
 SHUTTING = (ReturnReason.FULL, ReturnReason.DRAINING, ReturnReason.UNHEALTHY, ReturnReason.UNREACHABLE)
+NOTICE_MOVED_S = 0.5  # a deadline that differs by less from the last one told is the same: reports take time to come
 STALL_S = 1.0  # ticks come four times a second: a longer gap is this process's own, not the VMs' silence
 
 
@@ -117,6 +118,10 @@ class ClusterState:
     def room_for_durable(self) -> int:
         """How many durable calls may be read from the stream now; 0 while no VM is usable, so that others read them."""
         return self._flow.room_for_durable()
+
+    def too_large(self, memory_mb: float) -> float | None:
+        """The memory in MB of the largest VM, if an action of that limit is larger than every VM; else None."""
+        return self._table.too_large(memory_mb)
 
     def running_attempt(self, activation_id: ActivationId) -> int:
         """What a stream entry made for this call now has to name: the running attempt, or the fence; 0 = none."""
@@ -209,6 +214,7 @@ class ClusterState:
         elif vm.deadline_s is not None:
             vm.deadline_s, vm.deadline_passed = None, False
             self._flow.counters["notices_withdrawn"] += 1
+            _tell_calls(vm, f"the eviction of {vm.info.id} was called off", now_s)
             if vm.life.state is VmState.DRAINING:
                 vm.life.advance(VmEvent.WITHDRAWN)
         if not vm.deadline_passed:
@@ -218,9 +224,9 @@ class ClusterState:
     def _noticed(self, vm: Vm, deadline_s: float, now_s: float) -> None:
         if vm.deadline_s is None:
             self._flow.counters["notices"] += 1
-            note = f"{vm.info.id} is to be evicted in {deadline_s - now_s:.1f} s"
-            for call in vm.calls.values():
-                call.log.add(now_s, StepKind.NOTICE, vm.info.id, note)
+            _tell_calls(vm, f"{vm.info.id} is to be evicted in {deadline_s - now_s:.1f} s", now_s)
+        elif abs(deadline_s - vm.deadline_s) > NOTICE_MOVED_S:
+            _tell_calls(vm, f"the eviction of {vm.info.id} was moved: it is due in {deadline_s - now_s:.1f} s", now_s)
         if vm.life.state is VmState.UP:
             vm.life.advance(VmEvent.NOTICED)
         vm.deadline_s = deadline_s
@@ -350,6 +356,12 @@ class ClusterState:
             self._set_usable(vm, False, now_s)
             vm.on_ring = False
             self._policy.vm_left(vm.info.id, now_s)
+
+
+def _tell_calls(vm: Vm, note: str, now_s: float) -> None:
+    """Into the stories of all calls on the VM."""
+    for call in vm.calls.values():
+        call.log.add(now_s, StepKind.NOTICE, vm.info.id, note)
 
 
 def _running(vm: Vm) -> list[Call]:

@@ -15,7 +15,7 @@ from fallow.core.model import (
     VmInfo,
     VmReport,
 )
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 # ---- events ----------------------------------------------------------------------------------------------------------
 
@@ -45,8 +45,7 @@ class VmDisconnected:
     vm_id: VmId
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class ActivationArrived:
     """A call came from the API, or an entry was read or claimed from the stream."""
 
@@ -89,8 +88,7 @@ class AttemptReturned:
     reason: ReturnReason
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AttemptFinished:
     """The result is known; the container may still be busy collecting logs."""
 
@@ -100,8 +98,7 @@ class AttemptFinished:
     outcome: Outcome
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AttemptCompleted:
     """The slot is free again. Comes once after AttemptFinished, or alone when an attempt ended without a result."""
 
@@ -138,8 +135,7 @@ ClusterEvent = (
 # ---- instructions ----------------------------------------------------------------------------------------------------
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Dispatch:
     """Send the call to this VM as this attempt. `seq` counts this controller's dispatches to this VM, from 1."""
 
@@ -168,8 +164,7 @@ class CancelAttempt:
     attempt: int
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class AcceptOutcome:
     """This attempt's result is the activation's answer: hand it to whoever waits."""
 

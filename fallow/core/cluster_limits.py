@@ -17,8 +17,7 @@ class ClusterLimits:
     waiting_bytes: int = 256 * 2**20
     max_wait_s: float = 30.0  # in the waiting room, for calls that may be refused
     no_vm_wait_s: float = 5.0  # ... where nothing that could take them is there at all
-    vm_queue_wait_s: float = 30.0  # the longest a VM may queue a call before it gives it back
+    max_queue_wait_s: float = 30.0  # the longest a VM may queue a call before it gives it back: the invokers' setting
     start_limit_s: float = 60.0  # of a container
     deadline_margin_s: float = 10.0  # on top of what an attempt may take
-    grace_s: float = 30.0  # the usual notice before an eviction
     why_kept: int = 2000  # stories

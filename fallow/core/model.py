@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import NewType
 
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 ActivationId = NewType("ActivationId", str)  # 32 lower-case hex digits, minted by the API
 VmId = NewType("VmId", str)  # one life of one VM: a VM that returns has a new id
@@ -46,8 +46,7 @@ class Status(IntEnum):
         return ("success", "application error", "action developer error", "whisk internal error")[self]
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Resources:
     """An amount of CPU (cores as the VM counts them, emulated ones included) and memory."""
 
@@ -58,8 +57,7 @@ class Resources:
         return Resources(cpu_cores=self.cpu_cores + other.cpu_cores, memory_mb=self.memory_mb + other.memory_mb)
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class ActionKey:
     """Names an action across its revisions; the unit of demand estimation and of homes on the ring."""
 
@@ -116,8 +114,7 @@ class ActionSpec:
         return (self.namespace, self.name, self.revision)
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Activation:
     """One call, as the deciding parts see it. Arguments and results never enter core."""
 
@@ -129,8 +126,7 @@ class Activation:
     payload_bytes: int = 0  # size of the arguments, for the byte bound of the waiting room
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one attempt ended, measured where it ran. The result's bytes travel beside it, never in it."""
 
@@ -189,7 +185,6 @@ class ReturnReason(StrEnum):
     WAITED = "waited too long in the VM's queue"
     UNREACHABLE = "unreachable"  # the send queue of the link was full or closed
     UNSUPPORTED = "runtime not offered"
-    CANCELLED = "cancelled"
 
 
 class RefusalReason(StrEnum):
@@ -200,10 +195,10 @@ class RefusalReason(StrEnum):
     WAITED = "no VM had room in time"
     NO_RUNTIME = "no VM offers the runtime"
     FORBIDDEN = "the eviction strategy allows no VM that is there"
+    TOO_LARGE = "no VM that could take it has as much memory as the action's limit"
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Considered:
     """One VM a placement looked at."""
 
@@ -214,8 +209,7 @@ class Considered:
     note: str = ""
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Decision:
     """A placement with its reasons."""
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from fallow.core.calls import Call
 from fallow.core.eviction import Strategy
 from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
 from fallow.core.policies.base import ClusterView, Policy
-from fallow.core.quick import quick
+from fallow.core.value import value
 from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Placement:
     vm: Vm
     decision: Decision
@@ -97,7 +94,13 @@ class Placer:
         allowed = {choice.kind for choice in self._strategy.kinds(spec)}
         if allowed.isdisjoint(offering):
             return RefusalReason.FORBIDDEN
+        if not any(self._large_enough(vm, spec, allowed) for vm in self._table):
+            return RefusalReason.TOO_LARGE
         return None
+
+    @staticmethod
+    def _large_enough(vm: Vm, spec: ActionSpec, allowed: set[VmKind]) -> bool:
+        return vm.present and vm.info.kind in allowed and spec.kind in vm.info.runtimes and vm.holds(spec.memory_mb)
 
 
 def _load(vm: Vm) -> float:

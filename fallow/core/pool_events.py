@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId, Resources, ReturnReason
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 # ---- events ----------------------------------------------------------------------------------------------------------
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class RunRequested:
     """A controller dispatched a call here."""
 
@@ -36,8 +35,7 @@ class ContainerStartFailed:
     error: str
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """Init and run are over, logs are collected. `keep` = the container may serve again."""
 
@@ -113,8 +111,7 @@ class StartContainer:
     prewarm: bool
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class RunInContainer:
     """Run the call there; `init` = first send /init with the action's code. Answer RunEnded."""
 

@@ -137,6 +137,10 @@ class Vm:
             and self.report.capacity.cpu_cores > 0
         )
 
+    def holds(self, memory_mb: float) -> bool:
+        """Has it that much memory, taken or free?"""
+        return self.report.capacity.memory_mb >= memory_mb
+
     def as_view(self) -> VmView:
         if self.view is None:
             info, report = self.info, self.report
@@ -245,6 +249,19 @@ class VmTable:
     def any_usable(self) -> bool:
         return any(self._usable_of.values())
 
+    def too_large(self, memory_mb: float) -> float | None:
+        """The memory of the largest VM that is not lost, if that is less; None also where there is no VM.
+
+        O(1) where the first VM is large enough; O(VMs) at worst.
+        """
+        largest_mb = 0.0
+        for vm in self:
+            if vm.life.state is not VmState.LOST:
+                if vm.holds(memory_mb):
+                    return None
+                largest_mb = max(largest_mb, vm.report.capacity.memory_mb)
+        return largest_mb or None
+
     def all_offer(self, kind: VmKind, runtime: str) -> bool:
         """Does every usable VM of the kind offer the runtime? The usual case, which spares a hiding view."""
         return self._usable[kind, runtime] == self._usable_of[kind]
@@ -298,8 +315,9 @@ class HidingView:
 
 
 def may_take(vm: Vm, call: Call) -> bool:
-    """Is the VM usable, does it offer the runtime, and has it not just given this call back?"""
-    return vm.usable and call.activation.action.kind in vm.info.runtimes and not call.hidden(vm)
+    """Is the VM usable and large enough, does it offer the runtime, and has it not just given this call back?"""
+    spec = call.activation.action
+    return vm.usable and spec.kind in vm.info.runtimes and vm.holds(spec.memory_mb) and not call.hidden(vm)
 
 
 def _count(by_runtime: Counter[tuple[VmKind, str]], by_kind: Counter[VmKind], vm: Vm, change: int) -> None:

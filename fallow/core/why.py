@@ -16,7 +16,7 @@ class StepKind(StrEnum):
     PLACED = "placed"
     WAITED = "waited"
     RETURNED = "returned"
-    NOTICE = "notice"  # an eviction of its VM was announced
+    NOTICE = "notice"  # an eviction of its VM was announced, moved or called off
     CUT_OFF = "cut off"
     FENCE_ASKED = "fence asked"
     FENCE_RAISED = "fence raised"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -66,8 +66,7 @@ class Returned:
     reason: str
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Result:
     """The result of an attempt. `completed` joins the Completed message when nothing separates the two."""
 
@@ -133,8 +132,7 @@ class Rejected:
     reason: str
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Run:
     """Start a call. `action` is an encoded ActionSpec: the same bytes for every call of a revision."""
 

@@ -15,7 +15,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -48,9 +48,26 @@ def counted(
 
     `read` gives the totals by label values. Told again under the same name, the latest `read` counts.
     """
+    _read_when_shown(CounterMetricFamily, name, help_text, labels, read)
+
+
+def watched(
+    name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+) -> None:
+    """A gauge that is read only when shown; otherwise like `counted`."""
+    _read_when_shown(GaugeMetricFamily, name, help_text, labels, read)
+
+
+def _read_when_shown(
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+    name: str,
+    help_text: str,
+    labels: Sequence[str],
+    read: Callable[[], Mapping[tuple[str, ...], float]],
+) -> None:
     known = _kept.get(name)
     if known is None:
-        _kept[name] = known = _Counted(name, help_text, tuple(labels))
+        _kept[name] = known = _Kept(family, name, help_text, tuple(labels))
         _registry.register(known)
     known.read = read
 
@@ -89,21 +106,28 @@ class Histogram(Collector):
         yield HistogramMetricFamily(self._name, self._help_text, buckets=buckets, sum_value=self._sum)
 
 
-class _Counted(Collector):
-    def __init__(self, name: str, help_text: str, labels: tuple[str, ...]) -> None:
+class _Kept(Collector):
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        help_text: str,
+        labels: tuple[str, ...],
+    ) -> None:
+        self._family = family
         self._name = name
         self._help_text = help_text
         self._labels = labels
         self.read: Callable[[], Mapping[tuple[str, ...], float]] = dict
 
     def collect(self) -> Iterable[Metric]:
-        family = CounterMetricFamily(self._name, self._help_text, labels=self._labels)
+        family = self._family(self._name, self._help_text, labels=self._labels)
         for values, total in self.read().items():
             family.add_metric(values, total)
         yield family
 
 
-_kept: dict[str, _Counted] = {}
+_kept: dict[str, _Kept] = {}
 _histograms: dict[str, Histogram] = {}
 
 

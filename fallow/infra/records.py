@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fallow.core.model import ActionSpec
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,7 @@ class Identity:
     uuid: str
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Record:
     """A final activation record. `result` is JSON text; `logs` are finished log lines."""
 
@@ -63,9 +62,9 @@ class Record:
     memory_mb: int
     logs_mb: int
     concurrency: int
-    wait_ms: int
+    wait_ms: int | None  # from acceptance to the start; None = it was not started here, or not at all
     init_ms: int | None
-    run_ms: float
+    run_ms: float | None  # None = no attempt said
     cpu_ms: float | None
     timed_out: bool = False
     prewarmed: bool = False

@@ -46,6 +46,7 @@ class ControllerSettings(CommonSettings):
     waiting_calls: int = 2000  # bound of the waiting room
     waiting_bytes: int = 64 << 20
     max_wait_s: float = 30.0  # in the waiting room, then 503 (blocking calls)
+    max_queue_wait_s: float = 30.0  # in the queue of a VM: what the invokers' setting of this name says
     in_flight_calls: int = 20_000  # answered but unrecorded outcomes count too
     in_flight_bytes: int = 256 << 20
     stream_entries: int = 100_000

@@ -52,9 +52,10 @@ async def every(period_s: float, fn: Callable[[], Awaitable[None] | None]) -> No
 def run(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     """Runs `main(stop)` on a uvloop and returns the exit code; the entry of every process.
 
-    SIGTERM and SIGINT set `stop`; a second one cancels `main` (exit code 130). With FALLOW_PARENT_DEATH=1 the death of
-    the parent counts as a SIGTERM. A FatalError, also inside an exception group, is printed in its own words; any other
-    exception is one critical log line with its traceback as a field, and exit code 70.
+    SIGTERM and SIGINT set `stop`; a second one cancels `main` (exit code 130), unless the parent is dead: then nobody
+    is in a hurry. With FALLOW_PARENT_DEATH=1 the death of the parent counts as a SIGTERM. A FatalError, also inside an
+    exception group, is printed in its own words; any other exception is one critical log line with its traceback as a
+    field, and exit code 70.
     """
     import uvloop  # not at the top: `every` and FatalError are used by processes without a loop of this kind
 
@@ -90,12 +91,15 @@ async def _until_signal(main: Callable[[asyncio.Event], Awaitable[int]]) -> int:
     stop = asyncio.Event()
     task = asyncio.current_task()
     forced = False
+    parent = os.getppid()
 
     def on_signal(signum: signal.Signals) -> None:
         nonlocal forced
         if not stop.is_set():
             _log.info("stopping", signal=signum.name)
             stop.set()
+        elif os.getppid() != parent:
+            _log.debug("signal repeated", signal=signum.name)  # the kernel may tell of a parent's death several times
         elif task is not None:
             forced = True
             task.cancel()

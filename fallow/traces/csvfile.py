@@ -26,6 +26,8 @@ class CsvFile:
             first = self._next_row()
             if first is None:
                 raise TraceError(f"{path}: the file is empty")
+            if not first:
+                raise TraceError(f"{path}:1: the header line is blank")
             self.columns = [name.strip() for name in first]
             self._check_header()
         except BaseException:
@@ -92,18 +94,23 @@ class CsvFile:
             raise TraceError(f"{self.path}: cannot be read: {e.strerror}") from None
 
     def _check_header(self) -> None:
-        if any("\0" in name for name in self.columns):
-            raise TraceError(f"{self.path}:1: not text but a binary file")
-        seen: set[str] = set()
-        for name in self.columns:
+        seen: dict[str, int] = {}
+        for number, name in enumerate(self.columns, start=1):
+            if "\0" in name:
+                raise TraceError(f"{self.path}:1: not text but a binary file (a zero byte in column {number})")
             if name in seen:
-                raise TraceError(f"{self.path}:1: column {name!r} stands twice in the header")
-            seen.add(name)
+                where = f"columns {seen[name]} and {number}"
+                raise TraceError(f"{self.path}:1: column {_shown(name)} stands twice in the header ({where})")
+            seen[name] = number
 
     def _wrong_width(self, row: list[str]) -> TraceError:
         where = f"{self.path}:{self.line}"
         if len(row) > len(self.columns):
-            return TraceError(f"{where}: the line has {len(row)} values, the header {len(self.columns)} columns")
+            extra, last = _shown(row[len(self.columns)]), self.columns[-1]
+            return TraceError(
+                f"{where}: the line has {len(row)} values, the header {len(self.columns)} columns: "
+                f"{extra} stands behind the last column {last!r}"
+            )
         last, missing = self.columns[len(row) - 1], self.columns[len(row)]
         return TraceError(f"{where}: the line ends in column {last!r}: {missing!r} is missing (was the file cut?)")
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fallow.traces import azure2019, azure2021
-from fallow.traces.csvfile import CsvFile
+from fallow.traces.csvfile import MAX_HEADER_SHOWN, CsvFile
 from fallow.traces.errors import TraceError
 from fallow.traces.model import InvocationTrace
 
@@ -108,5 +108,14 @@ def _kind(file: CsvFile) -> str:
             raise TraceError(f"{file.path}:1: column {missing[0]!r} is missing to be the {nearly}")
     raise TraceError(
         f"{file.path}:1: unknown header {file.header_text()}: expected {','.join(azure2021.COLUMNS)} (Azure 2021) or "
-        f"{','.join(azure2019.INVOCATION_COLUMNS)},1,2,... (Azure 2019)"
+        f"{','.join(azure2019.INVOCATION_COLUMNS)},1,2,... (Azure 2019); {_what_is_wrong(file.columns)}"
     )
+
+
+def _what_is_wrong(columns: list[str]) -> str:
+    """The columns missing to be the format that shares most with these; without any, the first of these."""
+    kind, needed = max(SIGNATURES, key=lambda signature: len(signature[1].intersection(columns)))
+    missing = sorted(needed.difference(columns))
+    if len(missing) == len(needed):
+        return f"no column is known, from column 1 {columns[0][:MAX_HEADER_SHOWN]!r} on"
+    return f"nearest are the {kind}, but missing: {', '.join(repr(name) for name in missing)}"

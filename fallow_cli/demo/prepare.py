@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,18 @@ from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
 from fallow.traces.plan import default_core_scale, default_vm_speedup, make_plan
 from fallow.traces.vms import Life, VmTrace
-from fallow_cli.cluster import ClusterPlan, VmPlan
+from fallow_cli.cluster import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
+from fallow_cli.options import harvest_price
 from fallow_cli.vm_plan import load_vm_traces, plan_from_lives, vm_lives
 
 HARVEST_VMS = 4
 REGULAR_CORES = 8.0  # emulated cores of the demo's regular VM
 GENERATED_RATE_PER_S = 2.5  # of trace time: 25/s at the default speedup
 GENERATED_VM_SPAN_S = 7200.0
+SPARE_VMS = 1  # harvest VMs that may be ordered beside those of the traces, while some are leaving
+PROVIDER_CORES = 6.0  # of a VM that the resource monitor orders
 TARGET_SHARE = 0.75  # of the traces' mean harvest cores: below it the resource monitor orders VMs
 TRACE_NOTICE_S = 30.0
 TRACE_KEEP_ALIVE_S = 600.0
@@ -99,7 +102,7 @@ def _replay_plan(
             machine_cores=real_cores(),
             seed=options.seed,
             vm_memory_mb=vms[0].memory_mb,
-            vms_memory_mb=vms[0].memory_mb * _at_once(vm.id for vm in vms),
+            vms_memory_mb=vms[0].memory_mb * vms_at_once(vm.id for vm in vms),
         )
     except TraceError as e:
         raise CliError(str(e)) from None
@@ -126,7 +129,9 @@ def _cluster_plan(
         vm_speedup=vm_speedup,
         hold=True,
         provider_memory_mb=vms[0].memory_mb,
-        provider_max_vms=len(vms) + 2,
+        provider_max_vms=vms_at_once(vm.id for vm in vms) - 1 + SPARE_VMS,
+        provider_price=harvest_price(PROVIDER_CORES),
+        provider_cores=PROVIDER_CORES,
         log_level="warning",
     )
 
@@ -149,13 +154,8 @@ def _vm_traces(options: DemoOptions) -> tuple[Sequence[VmTrace], str]:
 
 
 def _vms(all_lives: Sequence[Life]) -> tuple[VmPlan, ...]:
-    memory = vm_memory_mb(_at_once(life.vm_id for life in all_lives) + 1)
+    memory = vm_memory_mb(vms_at_once(life.vm_id for life in all_lives) + 1 + SPARE_VMS)
     return plan_from_lives(all_lives, regular_cores=REGULAR_CORES, memory_mb=memory)
-
-
-def _at_once(vm_ids: Iterable[str]) -> int:
-    """VMs that can be there together: the lives of one VM (h3, h3.2) follow each other."""
-    return len({vm_id.split(".")[0] for vm_id in vm_ids})
 
 
 def _mean_cores(all_lives: Sequence[Life], span_s: float) -> float:

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from fallow.core.model import ContainerId
-from fallow.core.quick import quick
+from fallow.core.value import value
 from invoker.logs import LogCollector
 
 LONGEST_CALL_S = 86_400.0  # no action is allowed as long a time
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A complete HTTP answer. `total_bytes` exceeds len(body) where the rest was read and dropped."""
 
     status: int
     body: bytes
     total_bytes: int
+    logs_complete: bool = False  # no sentinels follow: all of the log was written before the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

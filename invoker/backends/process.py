@@ -27,7 +27,7 @@ from fallow.core.model import ContainerId
 from fallow.infra import clock
 from fallow.infra.log import get_logger
 from invoker.backends import procfs
-from invoker.backends.base import LONGEST_CALL_S, Broken, Reply, StartError
+from invoker.backends.base import LONGEST_CALL_S, Answer, Broken, Reply, StartError
 from invoker.backends.spawner import (
     START_TIMEOUT_S,
     End,
@@ -45,6 +45,8 @@ WATCH_EVERY_S = 0.1
 KILL_TIMEOUT_S = 5.0
 RESPAWN_PAUSE_S = 0.2
 RESPAWN_LONGEST_PAUSE_S = 5.0
+READ_BYTES = 1 << 16  # what a pipe holds, unless its writer made it larger
+PIPE_READS = 16  # ... to at most 1 MiB; who writes without end is not read without end
 NO_SESSION = -1  # no process has it
 EXIT_MEMORY = 86  # the runtime's exit code when its memory is exhausted
 
@@ -116,7 +118,12 @@ class ProcessContainer:
 
     async def post(self, path: str, body: bytes, timeout_s: float = LONGEST_CALL_S) -> Reply:
         reply = await self._connection.post(path, body, timeout_s)
-        if not isinstance(reply, Broken) or not reply.sent:
+        if isinstance(reply, Answer):
+            if reply.logs_complete:
+                self.drain_logs()
+                self.logs.finish()
+            return reply
+        if not reply.sent:
             return reply
         # A broken connection of a process that lives is a broken runtime; give the kernel a moment to say which.
         with contextlib.suppress(TimeoutError):
@@ -138,7 +145,9 @@ class ProcessContainer:
 
     def drain_logs(self) -> None:
         for fd in list(self._pipes):
-            self._read_pipe(fd)
+            for _ in range(PIPE_READS):
+                if self._read_pipe(fd) < READ_BYTES:
+                    break
 
     def watch(self, *, running: bool) -> None:
         (self._backend.watched.add if running else self._backend.watched.discard)(self)
@@ -199,17 +208,19 @@ class ProcessContainer:
         if not self._destroying:
             self._on_exit()
 
-    def _read_pipe(self, fd: int) -> None:
+    def _read_pipe(self, fd: int) -> int:
+        """Bytes read; fewer than READ_BYTES = there were no more."""
         try:
-            data = os.read(fd, 1 << 16)
+            data = os.read(fd, READ_BYTES)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             data = b""
         if data:
             self.logs.feed(self._pipes[fd], data)
         else:
             self._close_pipe(fd)
+        return len(data)
 
     def _close_pipe(self, fd: int) -> None:
         asyncio.get_running_loop().remove_reader(fd)

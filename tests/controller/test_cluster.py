@@ -9,8 +9,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from controller.app import _limits
 from controller.monitor import Provider, ProviderError
 from fallow.infra.records import ControllerLease
+from fallow.infra.settings import ControllerSettings, InvokerSettings, load
 from fallow.infra.tasks import FatalError
 
 
@@ -70,6 +72,45 @@ async def test_internal_listener(cluster) -> None:
             assert response.status == 401
 
 
+async def test_what_goes_on_is_shown_as_gauges(cluster, keys) -> None:
+    held = asyncio.Event()
+
+    async def answer_late(invoker, run) -> None:
+        await held.wait()
+        invoker.finish(run, b"{}")
+
+    invoker = await cluster.join(behaviour=answer_late)
+    await cluster.client.put_echo()
+    calls = [asyncio.ensure_future(cluster.client.call("POST", "actions/echo?blocking=true")) for _ in range(2)]
+    await invoker.got(2)
+    shown = (await cluster.client.call("GET", "/metrics", auth=keys["operator"])).body.decode().splitlines()
+    assert {
+        "fallow_controller_waiting_calls 0.0",
+        "fallow_controller_in_flight_calls 2.0",
+        "fallow_controller_unrecorded_outcomes 0.0",
+        'fallow_controller_vms{kind="harvest",state="up"} 1.0',
+        'fallow_controller_vms{kind="regular",state="up"} 0.0',
+        'fallow_controller_vm_cores{kind="harvest"} 4.0',
+        'fallow_controller_vm_cores{kind="spot"} 0.0',
+        "# TYPE fallow_controller_vms gauge",
+    } <= set(shown)
+    invoker.records = False
+    held.set()
+    assert [(await call).status for call in calls] == [200, 200]
+    shown = (await cluster.client.call("GET", "/metrics", auth=keys["operator"])).body.decode().splitlines()
+    assert {"fallow_controller_in_flight_calls 0.0", "fallow_controller_unrecorded_outcomes 2.0"} <= set(shown)
+
+
+async def test_the_operator_sees_invokers_and_links_from_outside(cluster, keys) -> None:
+    await cluster.join()
+    answer = await cluster.client.call("GET", "/invokers", auth=keys["operator"])
+    assert (answer.status, answer.json) == (200, {"h1": "up"})
+    assert (await cluster.client.call("GET", "/invokers")).status == 401, "not for tenants"
+    assert (await cluster.client.call("GET", "/invokers", auth=None)).status == 401
+    assert (await cluster.client.call("POST", "/invokers", auth=keys["operator"])).status == 405
+    assert (await cluster.admin("GET", "status")).json["link_url"] == cluster.controller.link_url
+
+
 async def test_entries_of_a_lapsed_controller_are_claimed(cluster, until) -> None:
     """The dead one had read a call not started, a started one that may not be repeated, and one that may."""
     store = cluster.store
@@ -94,6 +135,7 @@ async def test_entries_of_a_lapsed_controller_are_claimed(cluster, until) -> Non
     assert fresh["response"]["success"]
     assert again["response"]["success"]
     assert once["response"]["status"] == "whisk internal error"
+    assert {"waitTime", "runTime", "vm"}.isdisjoint(note["key"] for note in once["annotations"]), "not started here"
     assert sorted((run.activation_id, run.attempt) for run in invoker.runs) == sorted([(ids[0], 1), (ids[2], 2)])
     assert (await store.usage()).entries == 0
 
@@ -163,6 +205,14 @@ async def test_a_provider_that_is_not_there_says_so(short_dir: Path) -> None:
         await Provider(f"unix://{short_dir}/none").order(3)
     with pytest.raises(FatalError, match="provider_url"):
         Provider("ftp://x")
+
+
+def test_one_variable_sets_the_queue_wait_of_both_sides() -> None:
+    env = {"FALLOW_MAX_QUEUE_WAIT_S": "7"}
+    controller = load(ControllerSettings, section="controller", file=None, env=env, flags={})
+    invoker = load(InvokerSettings, section="invoker", file=None, env=env, flags={})
+    assert _limits(controller).max_queue_wait_s == invoker.max_queue_wait_s == 7.0
+    assert ControllerSettings().max_queue_wait_s == InvokerSettings().max_queue_wait_s
 
 
 async def test_taken_port_and_unknown_policy_are_said_in_words(cluster, boot) -> None:

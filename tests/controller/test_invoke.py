@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from fallow.core.model import Status
 from fallow.infra import codec
+from fallow.infra.log import LineLog
 from fallow.infra.messages import Report
 
 
@@ -142,6 +144,48 @@ async def test_unknown_action_and_no_vm(boot) -> None:
         assert "no VM" in answer.json["error"]
 
 
+async def test_an_action_larger_than_every_vm_is_refused_in_numbers(cluster) -> None:
+    invoker = await cluster.join()  # 4096 MB
+    await cluster.join("h2", report=Report(cores=4.0, memory_mb=511.0, cpu_used=0.0, memory_used_mb=0.0))
+    await cluster.client.put_echo("fits", limits={"memory": 512})
+    for _ in range(4):
+        assert (await cluster.client.call("POST", "actions/fits?blocking=true")).status == 200
+    assert len(invoker.runs) == 4, "never on the VM that is too small"
+    await cluster.store.put_action(
+        replace(await cluster.store.get_action("guest", "fits"), name="huge", memory_mb=4097), b"", expect="*"
+    )
+    for query in ("?blocking=true", ""):
+        answer = await cluster.client.call("POST", f"actions/huge{query}")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json["error"] == "The action's memory limit is 4097 MB, and the largest VM has 4096 MB."
+    assert (await cluster.admin("GET", "status")).json["refused"]["too_large"] == 2
+
+
+async def test_refused_calls_leave_a_log_line(boot, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(LineLog, "process", "controller")  # lines of calls as JSON
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {"traceparent": parent, "X-Request-ID": "mine"}
+    async with boot(waiting_calls=0, stream_entries=0) as cluster:
+        full = Report(cores=4.0, memory_mb=4096.0, cpu_used=0.0, memory_used_mb=0.0, full=True)
+        await cluster.join("h1", report=full)
+        await cluster.client.put_echo()
+        assert (await cluster.client.call("POST", "actions/echo?blocking=true", headers=headers)).status == 429
+        assert (await cluster.client.call("POST", "actions/echo", headers={"X-Request-ID": "mine"})).status == 429
+        await cluster.join("h2")
+        assert (await cluster.client.call("POST", "actions/echo?blocking=true", headers=headers)).status == 200
+    lines = [line for line in capsys.readouterr().err.splitlines() if '"event": "activation"' in line]
+    first, second, third = map(json.loads, lines)
+    assert first["reason"] == "every VM is full and the waiting room is full"
+    assert second["reason"] == "The queue of accepted invocations is full. Try again shortly."
+    assert {(line["status"], line["transaction"], line["action"]) for line in (first, second)} == {
+        ("refused", "mine", "guest/echo")
+    }
+    assert (len(first["activation"]), second["activation"]) == (32, "")
+    assert first["traceparent"] == third["traceparent"] == parent
+    assert "traceparent" not in second
+    assert third["status"] == "success"
+
+
 async def test_a_bounded_waiting_room_refuses_with_retry_after(boot) -> None:
     async with boot(waiting_calls=1) as cluster:
         full = Report(cores=4.0, memory_mb=4096.0, cpu_used=0.0, memory_used_mb=0.0, full=True)
@@ -270,6 +314,10 @@ async def test_non_idempotent_call_ends_once_with_the_reason(cluster, until) -> 
     assert "idempotent" in answer.json["response"]["result"]["error"]
     stored = await cluster.client.call("GET", f"activations/{answer.json['activationId']}")
     assert stored.json["response"] == answer.json["response"]
+    notes = {note["key"]: note["value"] for note in stored.json["annotations"]}
+    assert (notes["vm"], notes["vmKind"]) == (holder.vm_id, "harvest")
+    assert "runTime" not in notes, "nobody measured it"
+    assert 0 <= notes["waitTime"] == stored.json["start"] - holder.runs[0].accepted_unix_ms
     assert len(first.runs) + len(second.runs) == 1
     assert len(done) == 1
 

@@ -224,12 +224,20 @@ def test_a_notice_drains_and_its_withdrawal_brings_back() -> None:
     assert rig.report("h1", replace(REPORT, notice_left_s=30.0, seen=1)) == []
     assert rig.status("h1") is VmState.DRAINING
     assert rig.arrive("c2") == [dispatch("r1", call="c2")]
+    rig.now_s += 1.0
+    assert rig.report("h1", replace(REPORT, notice_left_s=28.7, seen=1)) == [], "as announced, but for the way"
+    assert rig.report("h1", replace(REPORT, notice_left_s=60.0, seen=1)) == []
+    assert rig.report("h1", replace(REPORT, seen=1)) == []
     assert rig.report("h1", replace(REPORT, seen=1)) == []
     assert rig.status("h1") is VmState.UP
     assert rig.arrive("c3") == [dispatch("h1", seq=2, call="c3")]
     story = rig.state.why(C1)
     assert story is not None
-    assert [step.what for step in story.steps] == [StepKind.PLACED, StepKind.NOTICE]
+    assert [step.note for step in story.steps if step.what is StepKind.NOTICE] == [
+        "h1 is to be evicted in 30.0 s",
+        "the eviction of h1 was moved: it is due in 60.0 s",
+        "the eviction of h1 was called off",
+    ]
 
 
 def test_what_runs_at_the_eviction_starts_elsewhere_at_once() -> None:
@@ -351,7 +359,7 @@ def test_a_stalled_controller_blames_no_vm() -> None:
 
 
 def test_an_attempt_that_exceeds_its_own_deadline_is_cut_off() -> None:
-    limits = ClusterLimits(vm_queue_wait_s=5, start_limit_s=5, deadline_margin_s=5)
+    limits = ClusterLimits(max_queue_wait_s=5, start_limit_s=5, deadline_margin_s=5)
     rig = Rig("h1", limits=limits)
     rig.arrive(spec=replace(ECHO, timeout_s=10.0))
     assert rig.wait(34.5, "h1") == []
@@ -433,6 +441,22 @@ def test_a_runtime_that_nobody_offers() -> None:
     rig.arrive(spec=replace(ECHO, kind="ruby:9"))
     out = rig.wait(6.0, "h1")
     assert out == [Refuse(activation_id=C1, reason=RefusalReason.NO_RUNTIME, retry_after_s=5.0)]
+
+
+def test_an_action_larger_than_every_vm() -> None:
+    rig = Rig("h1")
+    large = replace(ECHO, memory_mb=16385)
+    assert rig.state.too_large(16384) is None
+    assert rig.state.too_large(16385) == 16384
+    assert rig.arrive(spec=large) == []
+    assert rig.wait(6.0, "h1") == [Refuse(activation_id=C1, reason=RefusalReason.TOO_LARGE, retry_after_s=5.0)]
+    rig.join("r1", report=replace(REPORT, capacity=Resources(cpu_cores=1, memory_mb=32768)))
+    assert rig.state.too_large(16385) is None
+    full = Resources(cpu_cores=1.0, memory_mb=32768)
+    rig.report("r1", replace(REPORT, capacity=full, used=full))
+    assert rig.arrive("c2", large) == [dispatch("r1", call="c2")], "busy, but the only one that holds it"
+    rig.report("r1", replace(REPORT, capacity=full, used=full, seen=1, full=True))
+    assert rig.arrive("c3", large) == [], "it waits rather than go to a VM that cannot hold it"
 
 
 def test_learned_long_calls_go_to_the_regular_vm() -> None:

@@ -71,7 +71,7 @@ LIMITS = ClusterLimits(
     waiting_calls=4,
     max_wait_s=6.0,
     no_vm_wait_s=2.0,
-    vm_queue_wait_s=6.0,
+    max_queue_wait_s=6.0,
     start_limit_s=4.0,
     deadline_margin_s=2.0,
     why_kept=20,
@@ -532,7 +532,7 @@ class ClusterMachine(RuleBasedStateMachine):
                 if not vm.running[held]:
                     self.finish(vm, held, OK)
                 self.complete(vm, held)
-            self.waits_for_ruby()
+            self.waits_for_a_new_vm()
             self.time_passes(4)
             self.consistent()
         assert not self.cluster.in_flight, f"left: {[self.cluster.why(c) for c in self.unfinished()]}"
@@ -540,12 +540,14 @@ class ClusterMachine(RuleBasedStateMachine):
         assert not self.cluster.waiting
         assert all(status.in_flight == 0 for status in self.cluster.vms(self.now_s))
 
-    def waits_for_ruby(self) -> None:
-        """Durable calls of a runtime that nobody offers wait for ever, rightly: let somebody offer it."""
-        vm = self.vms[VmId("s1")]
-        if "ruby:1" not in vm.runtimes:
-            vm.runtimes = ("python:3", "nodejs:20", "ruby:1")
-            self.join(vm.id)
+    def waits_for_a_new_vm(self) -> None:
+        """Durable calls that every VM refused for good, or whose runtime nobody offers, rightly wait for a new VM."""
+        fresh = VmId("s9")
+        if fresh not in self.vms:
+            runtimes = ("python:3", "nodejs:20", "ruby:1")
+            self.vms[fresh] = World(id=fresh, kind=VmKind.SPOT, runtimes=runtimes, cores=8.0)
+            self.booked[fresh] = {}
+            self.join(fresh)
 
 
 class BlindMachine(ClusterMachine):

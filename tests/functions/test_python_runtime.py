@@ -227,6 +227,21 @@ def test_logs_end_with_a_sentinel_on_a_line_of_its_own_before_the_answer(contain
         assert container.log("err") == f"e\n{SENTINEL}\n" * count
 
 
+def test_a_client_that_wants_no_sentinels_is_told_that_the_log_is_complete(container: Container) -> None:
+    container.init("def main(args):\n    print('part', end='')\n    return {}\n")
+    for _ in range(2):
+        container.socket.sendall(
+            b"POST /run HTTP/1.1\r\nX-Fallow-Sentinels: none\r\nContent-Length: 12\r\n\r\n" + b'{"value":{}}'
+        )
+        head = container.socket.recv(65536)
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nX-Fallow-Logs: complete\r\n" in head
+    assert container.log("out") == "partpart"
+    assert container.run({}) == (200, {})
+    assert container.log("out") == f"partpartpart\n{SENTINEL}\n"
+    assert container.log("err") == f"{SENTINEL}\n"
+
+
 def test_lines_are_written_while_the_action_runs(container: Container) -> None:
     code = "def main(args):\n    print('line')\n    return {'seen': open(args['log']).read()}\n"
     container.init(code)

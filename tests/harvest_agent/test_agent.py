@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -130,6 +131,33 @@ async def test_the_silence_ends_by_itself(short_dir: Path) -> None:
         await vm.call("POST", "/v1/evict", {"notice_s": 0.1})
         assert await vm.ended() == EXIT_EVICTED
         assert tagged(short_dir) == {}
+
+
+async def test_the_invoker_that_asks_for_its_own_eviction_gets_the_answer(short_dir: Path) -> None:
+    """As an operator's command reaches the agent through it."""
+    (short_dir / "i.py").write_text(
+        "import os, socket, sys, time\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "s.connect(os.environ['FALLOW_AGENT_SOCKET'])\n"
+        "s.sendall(b'POST /v1/evict HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 15\\r\\n\\r\\n{\"notice_s\": 0}')\n"
+        "open(sys.argv[1] + '/answer', 'wb').write(s.recv(4096))\n"
+        "time.sleep(600)\n"
+    )
+    async with agent(short_dir, invoker=f"{sys.executable} {short_dir / 'i.py'} {short_dir}", link_loss_s=0) as vm:
+        assert await vm.ended() == EXIT_EVICTED
+    assert (short_dir / "answer").read_bytes().startswith(b"HTTP/1.1 204")
+
+
+async def test_signals_again_and_again_leave_nothing_all_the_same(short_dir: Path) -> None:
+    """The death of a parent with several threads is such a burst."""
+    async with agent(short_dir, invoker=invoker_command(short_dir, busy=2)) as vm:
+        await until(lambda: len(tagged(short_dir)) == 4)
+        while vm.process.poll() is None:
+            vm.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.005)
+        assert tagged(short_dir) == {}
+        assert cgroups(vm.pid) == []
+    assert what_happened(short_dir) == ["joined", "gone"]
 
 
 async def test_an_evicted_invoker_never_sees_its_containers_end(short_dir: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from fallow.infra import clock
 from fallow.infra.settings import AgentSettings
 from fallow.traces.vms import Life
 from harvest_agent.cgroups import VmCgroup, make_host_tree
-from harvest_agent.emulator import OPERATOR, TRACE, EmulatedVm
+from harvest_agent.emulator import ANSWER_S, OPERATOR, TRACE, EmulatedVm
 from harvest_agent.events import EventLog
 from harvest_agent.sources import Cue, script
 from harvest_agent.usage import Usage
@@ -83,6 +84,24 @@ async def test_the_deadline_follows_the_notice(vm: EmulatedVm) -> None:
     assert not waiting.done()
     vm.evict(0.0, by=OPERATOR)
     assert await waiting == OPERATOR
+
+
+async def test_an_operator_is_answered_before_the_silence_and_a_trace_waits_for_nobody(
+    vm: EmulatedVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(clock, "mono_s", lambda: now)
+    vm.evict(0.0, by=OPERATOR)
+    assert vm.notice_left_s == 0.0  # placement learns at once that nothing may come here
+    waiting = asyncio.create_task(vm.deadline())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    now += ANSWER_S
+    vm.measured(Usage(cpu_cores=0, memory_mb=0))  # any change has the deadline looked at
+    assert await waiting == OPERATOR
+    assert vm.withdraw(by=OPERATOR)
+    vm.evict(0.0, by=TRACE)
+    assert await vm.deadline() == TRACE
 
 
 async def test_no_change_falls_between_two_looks(vm: EmulatedVm) -> None:

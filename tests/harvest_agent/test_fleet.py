@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from fallow.traces.vms import Life
+from harvest_agent import host as machine
+from harvest_agent.cgroups import CgroupError
 from harvest_agent.fleet_config import parse_config
 
 from .vms import Served, cgroups, events, fleet, invoker_command, output_of, tagged, until
@@ -24,6 +27,17 @@ async def wait_for(served: Served, condition: Any) -> dict[str, dict[str, Any]]:
         vms = {vm["id"]: vm for vm in answer["vms"]}
         if condition(vms):
             return vms
+
+
+def remnants(pid: int) -> list[Path]:
+    """What a fleet and all its agents leave where they are killed at once: here made by hand, under its name."""
+    try:
+        trees = [base / machine.AUTO_NAME.format(pid) for base in machine.bases() if base.parts[-1:] != ("unified",)]
+        for tree in trees:
+            (tree / "h1").mkdir(parents=True)
+    except (CgroupError, PermissionError):
+        return []  # an ordinary user, who leaves nothing
+    return trees
 
 
 def up(vms: dict[str, dict[str, Any]]) -> set[str]:
@@ -106,6 +120,22 @@ async def test_an_agent_that_dies_is_cleaned_up(short_dir: Path) -> None:
         assert [(e["vm"], e["by"], e["code"]) for e in gone] == [(dead, "crash", -9)]
 
 
+async def test_signals_again_and_again_leave_nothing_all_the_same(short_dir: Path) -> None:
+    """Also while a VM is silent, and so frozen. The death of a parent with several threads is such a burst."""
+    config = {"vms": [{"id": "h1"}, {"id": "h2"}], "core_scale": 0.1, "link_loss_s": 600, "notice_s": 0}
+    async with fleet(short_dir, **config, invoker=invoker_command(short_dir, busy=1)) as host:
+        await wait_for(host, lambda vms: up(vms) == {"h1", "h2"})
+        await until(lambda: len(tagged(short_dir)) == 6)
+        one = Served(host.process, short_dir / "run/h1/agent.sock")
+        assert (await one.call("POST", "/v1/evict", {}))[0] == 204
+        await until(lambda: sum(state in "TD" for state, _ in tagged(short_dir).values()) == 3)
+        while host.process.poll() is None:
+            host.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.005)
+        assert tagged(short_dir) == {}
+        assert cgroups(host.pid) == []
+
+
 async def test_a_killed_fleet_takes_its_vms_along(short_dir: Path) -> None:
     config = {"vms": [{"id": "h1"}], "invoker": invoker_command(short_dir, busy=1), "core_scale": 0.1}
     async with fleet(short_dir, **config) as host:
@@ -113,7 +143,8 @@ async def test_a_killed_fleet_takes_its_vms_along(short_dir: Path) -> None:
         await until(lambda: len(tagged(short_dir)) == 3)
         host.process.kill()
         await until(lambda: tagged(short_dir) == {})
-        left = cgroups(host.pid)
+        await until(lambda: cgroups(host.pid) == [])  # the last agent out removed them
+        left = remnants(host.pid)
     (short_dir / "run/fleet.sock").unlink()  # so that `ready` waits for the successor's
     async with fleet(short_dir, **config) as successor:
         await wait_for(successor, lambda vms: up(vms) == {"h1"})

@@ -35,6 +35,19 @@ def test_each_activation_needs_its_own_sentinels() -> None:
     assert not c.complete
 
 
+def test_a_log_said_to_be_complete_needs_no_sentinels_and_ends_its_lines() -> None:
+    c = collector()
+    c.feed(0, b"one\nhalf")
+    assert not c.complete
+    c.finish()
+    assert c.complete
+    assert [line[39:] for line in c.take()] == ["one", "half"]
+    c.begin(1)
+    assert not c.complete
+    c.feed(0, b"next\n")
+    assert [line[39:] for line in c.take()] == ["next"]
+
+
 def test_what_exceeds_the_limit_is_dropped_and_said() -> None:
     c = collector()
     for _ in range(40):

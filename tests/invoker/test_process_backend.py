@@ -38,12 +38,28 @@ async def test_init_and_runs_over_one_connection(backend: ProcessBackend) -> Non
         answer = await c.post("/run", run(n=n))
         assert isinstance(answer, Answer)
         assert (answer.status, json.loads(answer.body)) == (200, {"n": n})
-        c.drain_logs()
-        assert c.logs.complete, "the runtime ends the log before it answers"
+        assert c.logs.complete, "with the answer all of the log is there"
         lines = c.logs.take()
         assert [line[31:] for line in lines] == ["stdout: hi"]
         assert lines[0][29] == " "
         assert lines[0][23] == "Z"
+
+
+async def test_what_children_and_unfinished_lines_say_is_in_the_log_with_the_answer(backend: ProcessBackend) -> None:
+    code = (
+        "import fcntl, os\ndef main(a):\n    print('part', end='')\n    os.system('echo child >&2')\n"
+        "    fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 18)\n    os.write(1, b'x' * a['n'])\n    return {}"
+    )
+    c = await start(backend)
+    await c.post("/init", init(code))
+    for size in (200_000, 0):
+        c.logs.begin(1)
+        assert isinstance(await c.post("/run", run(n=size)), Answer)
+        assert c.logs.complete
+        lines = [line[31:] for line in c.logs.take()]
+        assert "stderr: child" in lines
+        said = "".join(line.removeprefix("stdout: ") for line in lines if line != "stderr: child")
+        assert (said.count("x"), said.count("part"), len(said)) == (size, 1, size + 4)
 
 
 async def test_container_has_a_clean_environment(backend: ProcessBackend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +206,12 @@ async def test_a_container_is_as_one_that_was_started_by_itself(backend: Process
         # Its connection; the null device as stdin; the pipe that stdin was, out and err, and the log's copies of them.
         assert seen["kinds"] == ["/dev/null"] * 2 + ["pipe"] * 5 + ["socket"]
         assert seen["stdin"] == "/dev/null"
-        assert (seen["nice"], seen["oom"].strip(), seen["umask"], seen["own"]) == (5, "500", 0o077, [])
+        assert (seen["nice"], seen["oom"].strip(), seen["umask"], seen["own"]) == (
+            max(5, os.getpriority(os.PRIO_PROCESS, 0)),
+            "500",
+            0o077,
+            [],
+        )
         assert seen["data"] == (256 + 64) << 20
         assert seen["shell"] == ["0", str(run_dir / f"c{number}")], "what it starts inherits no connection"
 

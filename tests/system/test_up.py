@@ -147,3 +147,28 @@ async def test_mistakes_get_short_words(short_dir: Path) -> None:
         code, _, err = await run("up", "--port", "0", "--state-dir", str(up.state_dir))
         assert code == 1
         assert "running from" in err
+        code, out, _ = await run("status", "--json", env={"FALLOW_STATE_DIR": str(up.state_dir)})
+        assert code == 0, "the refused one took nothing from the cluster that runs"
+        assert up.url in out
+
+
+async def test_settings_reach_the_processes_and_wrong_ones_are_named(short_dir: Path) -> None:
+    settings = short_dir / "fallow.toml"
+    settings.write_text('[controller]\npolicy = "mws"\nmax_memory_mb = 300\n')
+    async with cluster_up(short_dir, "--vms", "0", "--config", str(settings)) as up:
+        path = f"{up.url}/api/v1/namespaces/_/actions/big"
+        document = {"exec": {"kind": "python:3", "code": "def main(a): return a"}, "limits": {"memory": 301}}
+        async with up.session.put(path, json=document) as r:
+            assert r.status == 400
+            assert "300" in await r.text()
+    settings.write_text("[controller]\nmax_memroy_mb = 300\n")
+    code, _, err = await run("up", "--port", "0", "--state-dir", str(short_dir / "x"), "--config", str(settings))
+    assert (code, "max_memroy_mb" in err, "max_memory_mb" in err) == (1, True, True)
+    state = str(short_dir / "x")
+    code, _, err = await run("up", "--port", "0", "--state-dir", state, env={"FALLOW_NONSENSE": "1"})
+    assert code == 1
+    assert "FALLOW_NONSENSE" in err
+    code, _, err = await run("up", "--port", "0", "--state-dir", state, "--policy", "best")
+    assert code == 2
+    assert "mws" in err
+    assert len(err.splitlines()) <= 3

@@ -8,15 +8,13 @@ controller's own bookings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from fallow.core.model import ActionKey, Activation, Decision, Resources, VmId, VmKind
-from fallow.core.quick import quick
+from fallow.core.value import value
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class VmView:
     """One VM as a policy sees it."""
 
@@ -47,8 +45,7 @@ class ClusterView(Protocol):
         ...
 
 
-@quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One completed call, for demand estimation."""
 

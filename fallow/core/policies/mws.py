@@ -17,9 +17,10 @@ k <= 3 the walk stops there; the call goes to h1, the lowest score, and k become
 Caveats.
 - A call takes O(max(k, next)) looks, usually one to three. In an overload, when nothing fits or the cluster cannot hold
   the demand, every usable VM of the kind is looked at.
-- VMs that cannot take the call (draining, full, silent, runtime not offered) are no members of the set: k counts those
-  that can. A draining VM therefore gives up its homes at the notice, and not only once it is gone; since it takes no
-  new call in either case, the same VMs are walked in the same order, and k is right at once.
+- VMs that cannot take the call (draining, full, silent, runtime not offered, less memory in all than the call's limit)
+  are no members of the set: k counts those that can. A draining VM therefore gives up its homes at the notice, and not
+  only once it is gone; since it takes no new call in either case, the same VMs are walked in the same order, and k is
+  right at once.
 - The weights of CPU and memory in the score are equal, and containers kept warm in a VM count for nothing but being
   likely there.
 - Memory is counted per call; calls that share a container (concurrency above 1) are overestimated.
@@ -139,11 +140,11 @@ def _walk(
     count = len(ids)
     for index in range(start, start + count):
         vm = view.vm(ids[index if index < count else index - count])
+        capacity, used = vm.capacity, vm.used
         # The ring knows who is usable; the view may hide a VM from this call that gave it back.
-        if not vm.usable or kind not in vm.runtimes:
+        if not vm.usable or kind not in vm.runtimes or capacity.memory_mb < mem_f:
             continue
         step += 1
-        capacity, used = vm.capacity, vm.used
         cores, used_cpu, used_mb = capacity.cpu_cores, used.cpu_cores, used.memory_mb
         cpu, memory = HEADROOM * cores, HEADROOM * capacity.memory_mb
         score = used_cpu / cpu + used_mb / memory if cpu > 0 and memory > 0 else NO_CAPACITY
@@ -166,12 +167,16 @@ def _walk(
 
 
 def _why_busy(vm: VmView, need: _Need) -> str:
-    """Which of the three conditions fails first."""
-    if HEADROOM * vm.capacity.cpu_cores - vm.used.cpu_cores < need.one.cpu_cores:
-        return "CPU is busy"
-    if HEADROOM * vm.capacity.memory_mb - vm.used.memory_mb < need.memory_mb:
-        return "memory is taken"
-    return "has too few cores"
+    """Which condition fails first: those that fail on an idle VM too come before those that load makes fail."""
+    one, capacity = need.one, vm.capacity
+    cores, memory_mb = HEADROOM * capacity.cpu_cores, HEADROOM * capacity.memory_mb
+    if cores < one.cpu_cores:
+        return f"is too small: needs {one.cpu_cores:.3g} cores, the VM gives {cores:.3g}"
+    if capacity.cpu_cores < one.cap_cores:
+        return f"is too small: may use {one.cap_cores:.3g} cores, the VM has {capacity.cpu_cores:.3g}"
+    if memory_mb < need.memory_mb:
+        return f"is too small: needs {need.memory_mb:g} MB, the VM gives {memory_mb:.0f}"
+    return "CPU is busy" if cores - vm.used.cpu_cores < one.cpu_cores else "memory is taken"
 
 
 class Mws:
@@ -226,7 +231,11 @@ class Mws:
         considered: list[Considered] = []
         walk = _walk(ids, start, workers.size, need, view, considered)
         if walk.step == 0:
-            return Decision(vm_id=None, fits=False, reason=f"no usable {kind} VM can take it or offers {spec.kind}")
+            return Decision(
+                vm_id=None,
+                fits=False,
+                reason=f"no usable {kind} VM can take it, offers {spec.kind} and has {spec.memory_mb} MB",
+            )
         next_size = walk.next or walk.step  # unset: the cluster cannot hold the demand
         workers.update(next_size, home=ids[start], computed_from=seen_version, now_s=now_s)
         return _decision(walk, need, considered, workers.size)

@@ -45,7 +45,7 @@ def serve_connection(conn: _socket.socket, runtime: Runtime) -> None:
         if request is None:
             return
         try:
-            status, body = 200, runtime.answer(*request)
+            status, body = 200, runtime.answer(*request, sentinels=connection.sentinels)
         except RequestError as error:
             status, body = error.status, error_body(error)
         connection.send(status, body)

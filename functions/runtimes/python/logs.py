@@ -41,14 +41,17 @@ class LogStreams:
         """Undo what an action did to sys.stdout and sys.stderr."""
         sys.stdout, sys.stderr = self._texts
 
-    def end(self) -> None:
-        """Write the sentinel line to both, on a line of its own where the action left one unfinished."""
+    def end(self, *, sentinels: bool = True) -> None:
+        """Flush both, then write the sentinel line, on a line of its own where the action left one unfinished."""
         for text, file, current in zip(self._texts, self._files, (sys.stdout, sys.stderr), strict=True):
             for stream in (current,) if current is text else (current, text):
                 try:
                     stream.flush()
                 except (ValueError, OSError, AttributeError):
                     continue  # the action closed it or put something else there: its own loss
+            if not sentinels:
+                file.at_line_start = True  # whoever collects the log ends the line
+                continue
             try:
                 os.write(file.fileno(), SENTINEL if file.at_line_start else b"\n" + SENTINEL)
             except (ValueError, OSError):

@@ -92,10 +92,13 @@ class Runtime:
         self._run_names: frozenset[str] = frozenset()
         self._pid = os.getpid()
 
-    def answer(self, target: bytes, body: bytes | bytearray) -> bytes:
-        """The JSON of a 200; raises RequestError for every other status, MemoryError when there is none left."""
+    def answer(self, target: bytes, body: bytes | bytearray, *, sentinels: bool = True) -> bytes:
+        """The JSON of a 200; raises RequestError for every other status, MemoryError when there is none left.
+
+        Without `sentinels` the log of a run is only flushed: the client takes what stands there for the whole of it.
+        """
         if target == b"POST /run":
-            return self._run(body)
+            return self._run(body, sentinels=sentinels)
         if target == b"POST /init":
             return self._init(body)
         raise RequestError(404, "There is POST /init and POST /run.")
@@ -134,7 +137,7 @@ class Runtime:
             file.write(source)
         return load_function(path, source, main)
 
-    def _run(self, body: bytes | bytearray) -> bytes:
+    def _run(self, body: bytes | bytearray, *, sentinels: bool) -> bytes:
         function = self._function
         if function is None:
             raise RequestError(500, "no action defined yet")
@@ -149,7 +152,7 @@ class Runtime:
             print("MemoryError: the memory limit was met", file=sys.__stderr__)
             raise
         finally:
-            self._logs.end()
+            self._logs.end(sentinels=sentinels)
 
     def _set_run_environment(self, request: dict[str, Any]) -> None:
         values = {"__OW_" + name.upper(): value for name, value in request.items()}

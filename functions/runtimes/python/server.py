@@ -4,7 +4,9 @@ It speaks OpenWhisk's action protocol (`POST /init` once, then `POST /run`) as H
 one connection and one request at a time, and answers as OpenWhisk's ActionLoop Python runtime does: what an action
 raises is 200 `{"error": text}` with the traceback in the log, and the container goes on serving. The text of a log
 reaches file descriptors 1 and 2 line by line; after each run, and after an init that failed, the sentinel line ends
-both streams *before* the answer is sent, so whoever has the answer can already read the whole log.
+both streams *before* the answer is sent, so whoever has the answer can already read the whole log. A client that does
+so needs no sentinels: where a /run has the header `X-Fallow-Sentinels: none`, none are written, and the answer says
+`X-Fallow-Logs: complete`.
 
 A container that runs out of memory exits with EXIT_MEMORY. An action that ends the process (`os._exit`) breaks the
 connection. Code and zips go into the folder PATH.action, which whoever owns the socket's folder removes with it; a

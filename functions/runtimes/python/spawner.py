@@ -180,11 +180,15 @@ class Spawner:
 def be_a_function() -> None:
     """Priorities are a courtesy: a sandbox may forbid them."""
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        if os.getpriority(os.PRIO_PROCESS, 0) < NICENESS:
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    except OSError:
+        pass
+    try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(OOM_SCORE_ADJ)
     except OSError:
-        return
+        pass
 
 
 def main() -> None:

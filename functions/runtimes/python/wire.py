@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 
 HEAD_LIMIT_BYTES = 65_536
 BODY_LIMIT_BYTES = 192 << 20  # 48 MiB of code are 64 MiB in base64
+NO_SENTINELS = (
+    b"\r\nx-fallow-sentinels: none\r\n"  # a client that reads the log up to the answer asks for no ends of it
+)
 STATUS_TEXT = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 411: "Length Required"}
 
 
@@ -19,9 +22,8 @@ class RequestError(Exception):
         self.status = status
 
 
-def content_length(head: bytes) -> int:
-    """Of a request's head; 0 for a request without a body. Raises RequestError where it does not say."""
-    lower = head.lower()
+def content_length(lower: bytes) -> int:
+    """Of a request's head in lower case; 0 without a body. Raises RequestError where it does not say."""
     start = lower.find(b"\r\ncontent-length:")
     if start < 0:
         if b"\r\ntransfer-encoding:" in lower or lower.startswith(b"post"):
@@ -37,9 +39,12 @@ def content_length(head: bytes) -> int:
 
 
 class Connection:
+    """`sentinels` is what the last request asked for: False = the answer itself says that the log is complete."""
+
     def __init__(self, conn: _socket.socket) -> None:
         self._conn = conn
         self._rest = b""
+        self.sentinels = True
 
     def read(self) -> tuple[bytes, bytes | bytearray] | None:
         """The next request as ("METHOD /path", body), None at the end. Raises RequestError: answer it and close."""
@@ -52,7 +57,9 @@ class Connection:
                 return None
             data += chunk
         head = data[: end + 2]
-        length = content_length(head)
+        lower = head.lower()
+        self.sentinels = NO_SENTINELS not in lower
+        length = content_length(lower)
         target = b" ".join(head.split(b" ", 2)[:2])
         after = end + 4 + length
         self._rest = data[after:]
@@ -71,4 +78,6 @@ class Connection:
 
     def send(self, status: int, body: bytes) -> None:
         head = f"HTTP/1.1 {status} {STATUS_TEXT.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
+        if not self.sentinels:
+            head += "X-Fallow-Logs: complete\r\n"
         self._conn.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

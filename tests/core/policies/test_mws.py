@@ -103,7 +103,7 @@ def reference(
     walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
 ) -> Reference:
     """The pseudo code of the choice, line by line. `walk` are the VMs in ring order from home, unusable ones too."""
-    workers = [w for w in walk if w.usable and PYTHON in w.runtimes]
+    workers = [w for w in walk if w.usable and PYTHON in w.runtimes and w.capacity.memory_mb >= mem_f]
     n, nxt = len(workers), None
     best_fit: VmView | None = None
     best_busy: VmView | None = None
@@ -253,8 +253,11 @@ def test_overload_takes_the_least_busy_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("vm", "note"),
     [
+        (make_vm("h0", used=7.0), "CPU is busy"),
         (make_vm("h0", used_mb=8000.0), "memory is taken"),
-        (make_vm("h0", cores=1.5), "has too few cores"),
+        (make_vm("h0", cores=1.5), "is too small: may use 2 cores, the VM has 1.5"),
+        (make_vm("h0", cores=1.25, used=1.0), "is too small: needs 1 cores, the VM gives 0.875"),
+        (make_vm("h0", memory_mb=300.0, used_mb=300.0), "is too small: needs 256 MB, the VM gives 210"),
     ],
 )
 def test_a_busy_vm_says_why(vm: VmView, note: str) -> None:
@@ -302,6 +305,16 @@ def test_nothing_to_take_it() -> None:
     decision = make_mws(other_runtime).place(make_call(), HARVEST, other_runtime, 0.0)
     assert decision.vm_id is None
     assert PYTHON in decision.reason
+
+
+def test_a_vm_with_less_memory_than_the_limit_is_no_choice() -> None:
+    cluster = FakeCluster([make_vm("h1", memory_mb=255.0), make_vm("h2", memory_mb=256.0, used=8.0, used_mb=256.0)])
+    decision = make_mws(cluster).place(make_call(), HARVEST, cluster, 0.0)
+    assert (decision.vm_id, [seen.vm_id for seen in decision.considered]) == ("h2", ["h2"]), "not even as least busy"
+    small = FakeCluster([make_vm("h1", memory_mb=255.0)])
+    decision = make_mws(small).place(make_call(), HARVEST, small, 0.0)
+    assert decision.vm_id is None
+    assert "256 MB" in decision.reason
 
 
 def test_a_vm_without_cores_is_busy_but_has_a_finite_score() -> None:

@@ -1,0 +1,32 @@
+"""Options that `up` and `demo` share: names of policies and strategies, checked before anything starts."""
+
+from __future__ import annotations
+
+import click
+
+from fallow.core.eviction import make_strategy
+from fallow.core.model import VmKind
+from fallow.core.policies.base import policies
+from fallow.report.price import DISCOUNTS, cost_rate
+
+
+def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    import fallow.core.policies  # noqa: F401  # registers those that Fallow brings
+
+    if value is not None and value not in policies():
+        raise click.BadParameter(f"unknown policy {value!r}; known: {', '.join(sorted(policies()))}")
+    return value
+
+
+def known_strategy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        if value is not None:
+            make_strategy(value, 30.0)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from None
+    return value
+
+
+def harvest_price(cores: float) -> float:
+    """Price of one core-second of a harvest VM of so many cores, relative to a regular one, at discount Typical."""
+    return round(cost_rate(VmKind.HARVEST, cores, DISCOUNTS["Typical"]) / cores, 4) if cores else 1.0
