@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import click
-from loadtest.replay import Progress as ReplayProgress
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fallow_cli.client import Client
 from fallow_cli.cluster import list_vms
 from fallow_cli.errors import CliError
+from loadtest.replay import Progress as ReplayProgress
 
 POLL_S = 0.5
 LINE_EVERY_S = 5.0

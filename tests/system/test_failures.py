@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.cluster import Up, cluster_up, processes_with
 
 CALLS_S = 0.05  # pause of each caller between two calls
