@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fallow.core.monitor import CORES_PER_VM
 from fallow.infra.clock import mono_s
 from fallow.infra.redis_server import RedisServer, RedisServerError, start_redis
 from fallow.infra.settings import (
@@ -34,6 +35,7 @@ from fallow.infra.settings import (
 )
 from fallow_cli.client import Client, Target
 from fallow_cli.errors import CliError
+from fallow_cli.options import harvest_price
 from fallow_cli.state import RunningCluster, StateDir
 
 READY_TIMEOUT_S = 30.0
@@ -72,10 +74,8 @@ class ClusterPlan:
     monitor_period_s: float = 30.0
     vm_speedup: float = 1.0
     hold: bool = False  # traces wait for `play`
-    provider_cores: float = 6.0
     provider_memory_mb: float = 1024.0
     provider_max_vms: int = 0  # harvest VMs at once, ordered ones included
-    provider_price: float = 1.0
     durability: str = "everysec"
     redis_url: str = ""
     log_level: str | None = None
@@ -190,10 +190,10 @@ class LocalCluster:
             "join_secret": secret,
             "env": {"FALLOW_KEEP_ALIVE_S": str(plan.keep_alive_s)},
             "provider": {
-                "cores": plan.provider_cores,
+                "cores": CORES_PER_VM,
                 "memory_mb": plan.provider_memory_mb,
                 "max_vms": max(plan.provider_max_vms, 1),
-                "price": plan.provider_price,
+                "price": harvest_price(CORES_PER_VM),
             },
         }
 

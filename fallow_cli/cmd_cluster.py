@@ -24,7 +24,6 @@ from fallow_cli.vm_table import show_vms
 
 DEFAULT_VMS = 4  # harvest VMs
 SPARE_VMS = 2  # harvest VMs that the resource monitor may have beside those of the start, while some are leaving
-PROVIDER_CORES = 6.0  # of a VM that the resource monitor orders
 KEEP_ALIVE_S = 600.0  # idle containers, at speedup 1
 MONITOR_PERIOD_S = 30.0  # of the resource monitor, at speedup 1
 
@@ -98,8 +97,6 @@ def _plan(options: dict[str, Any]) -> ClusterPlan:
         vm_speedup=options["vm_speedup"],
         provider_memory_mb=min(vm.memory_mb for vm in vms),
         durability=options["durability"],
-        provider_price=harvest_price(PROVIDER_CORES),
-        provider_cores=PROVIDER_CORES,
         provider_max_vms=vms_at_once(vm.id for vm in vms) - 1 + SPARE_VMS,
         redis_url=options["redis_url"],
         log_level=options["log_level"],

@@ -15,7 +15,6 @@ from fallow.traces.vms import Life, VmTrace
 from fallow_cli.cluster import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
-from fallow_cli.options import harvest_price
 from fallow_cli.vm_plan import load_vm_traces, plan_from_lives, vm_lives
 
 HARVEST_VMS = 4
@@ -23,7 +22,6 @@ REGULAR_CORES = 8.0  # emulated cores of the demo's regular VM
 GENERATED_RATE_PER_S = 2.5  # of trace time: 25/s at the default speedup
 GENERATED_VM_SPAN_S = 7200.0
 SPARE_VMS = 1  # harvest VMs that may be ordered beside those of the traces, while some are leaving
-PROVIDER_CORES = 6.0  # of a VM that the resource monitor orders
 TARGET_SHARE = 0.75  # of the traces' mean harvest cores: below it the resource monitor orders VMs
 TRACE_NOTICE_S = 30.0
 TRACE_KEEP_ALIVE_S = 600.0
@@ -130,8 +128,6 @@ def _cluster_plan(
         hold=True,
         provider_memory_mb=vms[0].memory_mb,
         provider_max_vms=vms_at_once(vm.id for vm in vms) - 1 + SPARE_VMS,
-        provider_price=harvest_price(PROVIDER_CORES),
-        provider_cores=PROVIDER_CORES,
         log_level="warning",
     )
 
