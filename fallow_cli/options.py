@@ -9,6 +9,9 @@ from fallow.core.model import VmKind
 from fallow.core.policies.base import policies
 from fallow.report.price import DISCOUNTS, cost_rate
 
+POLICY_HELP = "Placement policy: mws, jsq or hash"
+STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
+
 
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     import fallow.core.policies  # noqa: F401  # registers those that Fallow brings

@@ -1,12 +1,4 @@
-"""Eviction strategies: which kinds of VM may take a call, in which order.
-
-An invocation fails by an eviction only if more of it is left than the notice lasts, so what matters is which functions
-run longer than the notice ("long"). The strategies differ in whom they call long and what they forbid them
-(Zhang et al., SOSP 2021). A strategy decides kinds; the placement policy then picks a VM of a kind.
-
-A strategy is one class with a factory: `register_strategy("name", factory)`. A name may carry an argument behind a
-colon ("bounded:99"), which the factory is given.
-"""
+"""The seam of eviction strategies: what a strategy learns and answers, and the registry it is found in."""
 
 from __future__ import annotations
 
@@ -16,7 +8,7 @@ from typing import Protocol
 
 from fallow.core.model import ActionSpec, VmKind
 
-APPS_KEPT = 100_000  # long apps remembered; the one whose last long call is longest ago is forgotten first
+AppKey = tuple[str, str]  # ActionSpec.app_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +24,16 @@ class Strategy(Protocol):
 
     name: str
 
-    def observe(self, app_key: tuple[str, str], duration_s: float) -> None:
-        """A call of the app (ActionSpec.app_key) ran for `duration_s`, init included."""
+    def observe(self, app_key: AppKey, duration_s: float) -> None:
+        """A call of the app ran for `duration_s`, init included."""
+        ...
+
+    def observe_cut_off(self, app_key: AppKey, ran_s: float) -> None:
+        """A call of the app had been on its VM for `ran_s` when an eviction cut it off: it would have taken longer."""
         ...
 
     def is_long(self, spec: ActionSpec) -> bool:
-        """Whether its calls are taken to outlast a notice."""
+        """Whether its calls are taken to outlast a notice, so far as is known now."""
         ...
 
     def kinds(self, spec: ActionSpec) -> tuple[KindChoice, ...]:
@@ -45,55 +41,15 @@ class Strategy(Protocol):
         ...
 
 
-def _fits_then_busy(*kinds: VmKind, busy: tuple[VmKind, ...]) -> tuple[KindChoice, ...]:
+def fits_then_busy(*kinds: VmKind, busy: tuple[VmKind, ...]) -> tuple[KindChoice, ...]:
+    """Each of `kinds` if a VM of it has room; then, all being busy, those of `busy` without that condition."""
     fits = tuple(KindChoice(kind=kind, only_if_fits=True) for kind in kinds)
     return fits + tuple(KindChoice(kind=kind, only_if_fits=False) for kind in busy)
 
 
-_CHEAP_FIRST = (VmKind.HARVEST, VmKind.SPOT, VmKind.REGULAR)
-_LONG = _fits_then_busy(VmKind.REGULAR, VmKind.HARVEST, VmKind.SPOT, busy=_CHEAP_FIRST)
-_SHORT = _fits_then_busy(*_CHEAP_FIRST, busy=_CHEAP_FIRST)
-
-
-class PreferRegular:
-    """Long calls go to regular VMs while there is room, else to harvest and spot VMs; short ones the other way round.
-
-    An app is long once one of its calls exceeded `grace_s`, unless its action says (`ActionSpec.long`). It stays long:
-    a second long call is always possible.
-
-    - Long: regular if it fits, harvest if it fits, spot if it fits; then, all being busy, the least busy harvest,
-      spot, regular VM. A busy regular VM is the last resort: the call would wait there behind others as long as
-      elsewhere, and keep the next one from its room.
-    - Short: harvest, spot, regular, each if it fits, then the same three busy. So a short call takes idle regular room
-      rather than wait at a busy harvest VM: that room is paid for already, and a short call gives it back within the
-      grace period. Long calls that meanwhile find it taken go to harvest VMs, where most survive.
-
-    Nothing is forbidden: with one kind of VM only, every call runs there.
-    """
-
-    name = "prefer-regular"
-
-    def __init__(self, grace_s: float) -> None:
-        if grace_s < 0:
-            raise ValueError(f"grace_s is {grace_s}: it must not be negative")
-        self._grace_s = grace_s
-        self._long_apps: dict[tuple[str, str], None] = {}  # oldest long call first
-
-    def observe(self, app_key: tuple[str, str], duration_s: float) -> None:
-        if duration_s <= self._grace_s:
-            return
-        self._long_apps.pop(app_key, None)
-        self._long_apps[app_key] = None
-        if len(self._long_apps) > APPS_KEPT:
-            del self._long_apps[next(iter(self._long_apps))]
-
-    def is_long(self, spec: ActionSpec) -> bool:
-        if spec.long is not None:
-            return spec.long
-        return spec.app_key in self._long_apps
-
-    def kinds(self, spec: ActionSpec) -> tuple[KindChoice, ...]:
-        return _LONG if self.is_long(spec) else _SHORT
+CHEAP_FIRST = (VmKind.HARVEST, VmKind.SPOT, VmKind.REGULAR)
+SHORT = fits_then_busy(*CHEAP_FIRST, busy=CHEAP_FIRST)
+REGULAR_ONLY = (KindChoice(kind=VmKind.REGULAR, only_if_fits=False),)
 
 
 StrategyFactory = Callable[[float, str], Strategy]  # (grace_s, what stands behind the colon or "")
@@ -118,18 +74,17 @@ def make_strategy(name: str, grace_s: float) -> Strategy:
 
     Raises ValueError that lists the known ones, or says what is wrong with the argument.
     """
-    base, _, argument = name.partition(":")
+    base, colon, argument = name.partition(":")
     try:
         factory = _REGISTRY[base]
     except KeyError:
         raise ValueError(f"unknown strategy {name!r}; known: {', '.join(sorted(_REGISTRY))}") from None
+    if colon and not argument:
+        raise ValueError(f"strategy {name!r} has nothing behind the colon")
     return factory(grace_s, argument)
 
 
-def _make_prefer_regular(grace_s: float, argument: str) -> Strategy:
+def no_argument(name: str, argument: str) -> None:
+    """For factories. Raises ValueError if there is one."""
     if argument:
-        raise ValueError(f"strategy 'prefer-regular' takes no argument, but was given {argument!r}")
-    return PreferRegular(grace_s)
-
-
-register_strategy(PreferRegular.name, _make_prefer_regular)
+        raise ValueError(f"strategy {name!r} takes no argument, but was given {argument!r}")

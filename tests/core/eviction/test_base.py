@@ -1,69 +1,27 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from fallow.core import eviction
-from fallow.core.eviction import PreferRegular, make_strategy, register_strategy, strategies
-from fallow.core.model import ActionSpec, VmKind
-
-H, S, R = VmKind.HARVEST, VmKind.SPOT, VmKind.REGULAR
+from fallow.core.eviction import PreferRegular, Strategy, base, make_strategy, register_strategy, strategies
 
 
-def make_spec(name: str = "f", app: str = "", long: bool | None = None, namespace: str = "ns") -> ActionSpec:
-    return ActionSpec(
-        namespace=namespace, name=name, version="0.0.1", revision="1", kind="python:3", app=app, long=long
-    )
+def test_all_strategies_are_registered() -> None:
+    assert set(strategies()) == {"prefer-regular", "no-failures", "bounded", "live-and-let-die"}
 
 
-def order(strategy: eviction.Strategy, spec: ActionSpec) -> list[tuple[VmKind, bool]]:
-    return [(choice.kind, choice.only_if_fits) for choice in strategy.kinds(spec)]
+@pytest.mark.parametrize("name", ["prefer-regular", "no-failures", "bounded:99.9", "live-and-let-die"])
+def test_a_name_says_which_strategy_it_is(name: str) -> None:
+    assert make_strategy(name, 30.0).name == name
+    with pytest.raises(ValueError, match="grace_s is -1"):
+        make_strategy(name, -1.0)
 
 
-def test_short_calls_are_cheap_first_and_use_idle_regular_room_before_they_wait() -> None:
-    assert order(make_strategy("prefer-regular", 30.0), make_spec()) == [
-        (H, True), (S, True), (R, True), (H, False), (S, False), (R, False),
-    ]  # fmt: skip
-
-
-def test_long_calls_go_to_regular_vms_while_there_is_room() -> None:
-    assert order(make_strategy("prefer-regular", 30.0), make_spec(long=True)) == [
-        (R, True), (H, True), (S, True), (H, False), (S, False), (R, False),
-    ]  # fmt: skip
-
-
-def test_an_app_is_learned_long_by_one_call_beyond_the_grace_period() -> None:
-    strategy = make_strategy("prefer-regular", 30.0)
-    strategy.observe(make_spec().app_key, 30.0)
-    assert not strategy.is_long(make_spec())
-    strategy.observe(make_spec().app_key, 30.001)
-    strategy.observe(make_spec().app_key, 0.1)
-    assert strategy.is_long(make_spec())
-    assert order(strategy, make_spec())[0] == (R, True)
-    assert not strategy.is_long(make_spec("g"))
-    assert not strategy.is_long(make_spec(namespace="other"))
-
-
-def test_actions_of_one_app_are_learned_together() -> None:
-    strategy = make_strategy("prefer-regular", 30.0)
-    strategy.observe(make_spec("f", app="shop").app_key, 100.0)
-    assert strategy.is_long(make_spec("g", app="shop"))
-
-
-def test_what_is_declared_counts_more_than_what_is_learned() -> None:
-    strategy = make_strategy("prefer-regular", 30.0)
-    strategy.observe(make_spec().app_key, 100.0)
-    assert not strategy.is_long(replace(make_spec(), long=False))
-    assert strategy.is_long(make_spec("never seen", long=True))
-
-
-def test_memory_is_bounded_and_keeps_those_that_were_long_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eviction, "APPS_KEPT", 3)
-    strategy = PreferRegular(1.0)
-    for name in ("a", "b", "c", "a", "d"):
-        strategy.observe(make_spec(name).app_key, 5.0)
-    assert [name for name in "abcd" if strategy.is_long(make_spec(name))] == ["a", "c", "d"]
+@pytest.mark.parametrize("name", ["prefer-regular", "no-failures", "live-and-let-die"])
+def test_arguments_that_nobody_takes_are_errors(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' takes no argument, but was given '3'"):
+        make_strategy(f"{name}:3", 30.0)
+    with pytest.raises(ValueError, match=f"'{name}:' has nothing behind the colon"):
+        make_strategy(f"{name}:", 30.0)
 
 
 def test_wrong_names_name_the_known_ones() -> None:
@@ -76,15 +34,15 @@ def test_wrong_names_name_the_known_ones() -> None:
 
 
 def test_a_strategy_is_added_as_one_factory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eviction, "_REGISTRY", dict(strategies()))
+    monkeypatch.setattr(base, "_REGISTRY", dict(strategies()))
     given: list[tuple[float, str]] = []
 
-    def factory(grace_s: float, argument: str) -> eviction.Strategy:
+    def factory(grace_s: float, argument: str) -> Strategy:
         given.append((grace_s, argument))
         return PreferRegular(grace_s)
 
-    register_strategy("bounded", factory)
-    make_strategy("bounded:99.9", 30.0)
+    register_strategy("mine", factory)
+    make_strategy("mine:99.9", 30.0)
     assert given == [(30.0, "99.9")]
-    with pytest.raises(ValueError, match="'bounded' is registered already"):
-        register_strategy("bounded", factory)
+    with pytest.raises(ValueError, match="'mine' is registered already"):
+        register_strategy("mine", factory)
