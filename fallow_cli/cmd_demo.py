@@ -77,6 +77,12 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--target-cores", default=None, type=click.FloatRange(0), help="Replace lost harvest VMs below this sum of cores."
 )
+@click.option(
+    "--retries/--no-retries",
+    default=True,
+    show_default=True,
+    help="Start again what an eviction cuts off; else it fails.",
+)
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(DISCOUNTS, case_sensitive=False))
 @click.option(
     "--out",

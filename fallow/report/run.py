@@ -95,6 +95,7 @@ class RunHeader:
     rules: tuple[str, ...]
     cpu_enforced: bool
     cpu_note: str = ""
+    retries: bool = True  # False: every action was deployed as not idempotent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

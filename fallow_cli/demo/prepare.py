@@ -45,6 +45,7 @@ class DemoOptions:
     evictions: str  # "none" | "trace" | a number
     target_cores: float | None
     discount: str
+    retries: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

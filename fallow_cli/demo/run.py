@@ -49,7 +49,7 @@ async def _on_cluster(
 ) -> RunData:
     plan = prepared.replay
     async with Client(cluster.operator) as operator, Client(cluster.tenant) as tenant:
-        names = await _deploy(tenant, prepared)
+        names = await _deploy(tenant, prepared, retries=options.retries)
         vms = (await operator.call("GET", "/admin/v1/vms"))["vms"]
         if not quiet:
             click.echo(f"{len(names)} actions deployed, {len(plan.arrivals)} invocations to send", err=True)
@@ -113,12 +113,13 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
         thinned_calls=plan.thinned_calls,
         cut_calls=plan.cut_calls,
         rules=plan.rules,
+        retries=options.retries,
         cpu_enforced=all(vm["cpu_enforced"] for vm in vms),
         cpu_note="; ".join(sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]})),
     )
 
 
-async def _deploy(tenant: Client, prepared: Prepared) -> list[str]:
+async def _deploy(tenant: Client, prepared: Prepared, *, retries: bool) -> list[str]:
     """One action a function of the trace, with its memory limit; returns their names in the plan's order."""
     code = TRACE_ACTION.read_text()
     turns = asyncio.Semaphore(DEPLOY_AT_ONCE)
@@ -127,7 +128,7 @@ async def _deploy(tenant: Client, prepared: Prepared) -> list[str]:
         document = {
             "exec": {"kind": "python:default", "code": code},
             "limits": {"memory": memory_mb, "timeout": 300_000, "logs": 0},
-            "annotations": [{"key": "app", "value": app}],
+            "annotations": [{"key": "app", "value": app}, {"key": "idempotent", "value": retries}],
         }
         async with turns:
             await tenant.call(
