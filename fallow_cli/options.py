@@ -14,6 +14,9 @@ from fallow.infra.settings import AgentSettings, ControllerSettings, InvokerSett
 from fallow.report.price import DISCOUNTS, cost_rate
 from fallow_cli.errors import CliError
 
+POLICY_HELP = "Placement policy: mws, jsq or hash"
+STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
+
 
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     import fallow.core.policies  # noqa: F401  # registers those that Fallow brings

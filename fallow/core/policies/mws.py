@@ -45,15 +45,22 @@ from typing import NamedTuple
 
 from fallow.core.demand import Demand, Estimate
 from fallow.core.model import ActionKey, ActionSpec, Activation, Considered, Decision, VmId, VmKind
-from fallow.core.policies.base import ClusterView, Policy, Rng, Sample, VmView, register
+from fallow.core.policies.base import (
+    ACTIONS_KEPT,
+    CONSIDERED_KEPT,
+    ClusterView,
+    Policy,
+    Rng,
+    Sample,
+    VmView,
+    register,
+)
 from fallow.core.ring import Ring, action_position
 
 HEADROOM = 0.7  # of a VM's capacity is given to calls; the rest absorbs what changes between two reports
 OVERSIZE_SHARE = 0.5  # of what the largest VM gives is what a call that needs more is placed by
 SHRINK_AFTER_S = 30.0  # between two shrinks of a set
 NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
-CONSIDERED_KEPT = 16  # VMs a decision tells of; the chosen one is always among them
-ACTIONS_KEPT = 50_000  # actions remembered; the one called longest ago is forgotten first
 
 
 class WorkerSet:
