@@ -35,6 +35,15 @@ def whole(args: dict[str, Any], name: str, default: int, low: int, high: int) ->
     return value
 
 
+def converted(frame: av.VideoFrame, **wanted: Any) -> av.VideoFrame:
+    """The frame in another size or pixel format, by one thread: a call has one core, and threads would only wait for
+    each other. An older PyAV has no such argument and starts none."""
+    try:
+        return frame.reformat(**wanted, threads=1)
+    except TypeError:
+        return frame.reformat(**wanted)
+
+
 def scene(width: int, height: int, frames: int, seed: int) -> Iterator[av.VideoFrame]:
     """A red box that moves over a gradient from blue to green, in RGB."""
     rng = random.Random(seed)
@@ -66,9 +75,9 @@ def encode(frames: Iterable[av.VideoFrame], width: int, height: int, codec: str)
         stream.width, stream.height, stream.pix_fmt = width, height, PIXELS.get(codec, "yuv420p")
         stream.codec_context.thread_count = 1  # one call, one core
         for number, frame in enumerate(frames):
-            converted = frame.reformat(format=stream.pix_fmt)
-            converted.pts, converted.time_base = number, Fraction(1, FRAMES_PER_S)
-            container.mux(stream.encode(converted))
+            fitting = converted(frame, format=stream.pix_fmt)
+            fitting.pts, fitting.time_base = number, Fraction(1, FRAMES_PER_S)
+            container.mux(stream.encode(fitting))
         container.mux(stream.encode(None))
     return file.getvalue()
 
@@ -81,7 +90,7 @@ def decode(video: bytes) -> Iterator[av.VideoFrame]:
 
 def greyscale(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame without its colour; its brightness stays."""
-    return frame.reformat(format="gray").reformat(format=frame.format.name)
+    return converted(converted(frame, format="gray"), format=frame.format.name)
 
 
 class Facts:
@@ -94,7 +103,7 @@ class Facts:
     def watch(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         for frame in frames:
             self._frames, self._width, self._height = self._frames + 1, frame.width, frame.height
-            small = frame.reformat(width=SAMPLE, height=SAMPLE, format="yuv444p", interpolation="AREA")
+            small = converted(frame, width=SAMPLE, height=SAMPLE, format="yuv444p", interpolation="AREA")
             self._luma += mean_distance(small.planes[0], 0)
             self._colour += (mean_distance(small.planes[1], GREY) + mean_distance(small.planes[2], GREY)) / 2
             yield frame
