@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
-from fallow_cli.client import Client, operator_target, with_client
-from fallow_cli.cluster import ClusterPlan, LocalCluster, VmPlan, list_vms, vms_at_once
+from fallow_cli.client import Client, list_vms, operator_target, with_client
+from fallow_cli.cluster import LocalCluster
+from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
 from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, harvest_price, known_policy, known_strategy

@@ -7,8 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from fallow_cli.client import Client
-from fallow_cli.cluster import list_vms
+from fallow_cli.client import Client, list_vms
 from fallow_cli.errors import CliError
 
 

@@ -13,7 +13,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -38,12 +38,13 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One container: `home` exists."""
+    """One container: `home` exists. `path` is appended to its sys.path."""
 
     id: int
     home: str
     memory_mb: int
     env: Mapping[str, str]
+    path: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,14 +200,16 @@ def _enter_cgroups(pid: int, cgroups: Sequence[Path]) -> None:
         (directory / "cgroup.procs").write_text(str(pid))
 
 
-def environment(run_dir: Path) -> dict[str, str]:
-    """The spawner's: room, first of all, for the longest environment that `container_environment` can give."""
-    longest = container_environment(run_dir / ("c" + "9" * 20))
-    room = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in longest.items())
+def environment(run_dir: Path, additions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The spawner's: room, first of all, for the longest environment that `container_environment` can give with one
+    of `additions`."""
+    home = run_dir / ("c" + "9" * 20)
+    longest = [container_environment(home, more) for more in additions]
+    room = max((sum(len(os.fsencode(f"{k}={v}")) + 1 for k, v in env.items()) for env in longest), default=0)
     return {"FALLOW_ROOM": "." * room, "LANG": "C.UTF-8"}
 
 
-def container_environment(home: Path) -> dict[str, str]:
-    """What an action sees of this machine before it is given its own parameters."""
+def container_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """What an action sees of this machine before it is given its own parameters; `more` is its runtime's."""
     path = os.environ.get("PATH", os.defpath)
-    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
+    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home), **more}

@@ -4,12 +4,13 @@ A fork is there in less than a millisecond where an interpreter takes 10 to 30, 
 entering one costs a grace period of the kernel, 20 ms and under load far more, for each container and hierarchy.
 
 Standard input is a unix SEQPACKET socket; each message is one JSON object. An order is `{"id", "home", "memory_mb",
-"env"}` with four file descriptors: the container's HTTP connection (one end of a socketpair: nobody else can speak to
-the container, and nobody has to wait until it listens), and its standard input, output and error. The answers are
-`{"ready": true}` once, `{"id", "pid"}` from each container when it is about to serve, and `{"id", "code", "cpu_s"}`
-when it has ended: the exit code (minus the signal that ended it) and the CPU time of it and of its children that it
-waited for. An order that cannot be carried out is answered `{"id", "error"}`. When the socket closes, all containers
-are killed and the spawner ends; a container also ends by itself when its standard input, a pipe, closes.
+"env", "path"}`, `path` being folders to append to sys.path, with four file descriptors: the container's HTTP connection
+(one end of a socketpair: nobody else can speak to the container, and nobody has to wait until it listens), and its
+standard input, output and error. The answers are `{"ready": true}` once, `{"id", "pid"}` from each container when it is
+about to serve, and `{"id", "code", "cpu_s"}` when it has ended: the exit code (minus the signal that ended it) and the
+CPU time of it and of its children that it waited for. An order that cannot be carried out is answered `{"id",
+"error"}`. When the socket closes, all containers are killed and the spawner ends; a container also ends by itself when
+its standard input, a pipe, closes.
 
 A container is a process in a session of its own, with `home` as its directory and HOME, and serves as server.py does;
 its code and zips go into the folder `home/action`. What a fork shares is the layout of its memory and the secret of
@@ -158,6 +159,7 @@ class Spawner:
             os.closerange(low, high)
         os.chdir(order["home"])
         self._replace_environment(order["env"])
+        sys.path += order["path"]
         be_a_function()
         container.die_with_stdin()
         container.limit_memory(order["memory_mb"])

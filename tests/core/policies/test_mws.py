@@ -87,6 +87,21 @@ def reference(
     return Reference(chosen.id if chosen else None, best_fit is not None, nxt, looked_at)
 
 
+def reference_with_oversize(
+    walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
+) -> Reference:
+    """The pseudo code, and our one addition to it: what is larger than every VM is placed by half of the largest."""
+    plain = reference(walk, k, need, mem_f, demand_cpu, demand_mb)
+    if plain.chosen is None or plain.fits:
+        return plain
+    most = max(w.capacity.cpu_cores for w in walk if w.id in plain.looked_at)
+    if need.cpu_cores <= 0.7 * most and need.cap_cores <= most:
+        return plain
+    half = replace(need, cpu_cores=min(need.cpu_cores, 0.5 * 0.7 * most), cap_cores=min(need.cap_cores, most))
+    near = reference(walk, k, half, mem_f, demand_cpu, demand_mb)
+    return replace(near, fits=False, looked_at=plain.looked_at) if near.fits else plain
+
+
 vm_views = st.builds(
     make_vm,
     st.integers(0, 60).map(lambda n: f"h{n}"),
@@ -130,7 +145,7 @@ def test_choice_equals_the_pseudo_code(
         running = placed.demand.rate_per_s(now_s) * controllers * need.time_s
         k = size
         walk = [cluster.views[i] for i in in_ring_order(cluster, action)]
-        expected = reference(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
+        expected = reference_with_oversize(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
 
         decision = policy.place(call, HARVEST, cluster, now_s)
 
@@ -220,6 +235,31 @@ def test_a_busy_vm_says_why(vm: VmView, note: str) -> None:
     feed(policy, call.action.key, arrivals=1, cpu_cores=1.0, exec_s=0.1, until_s=10.0)  # cap_f = 2
     decision = policy.place(call, HARVEST, cluster, 10.0)
     assert [seen.note for seen in decision.considered] == [note]
+
+
+def test_what_is_larger_than_every_vm_stays_at_its_home() -> None:
+    call = make_call()
+    cluster = FakeCluster([make_vm(f"h{n}", cores=2.0, used=0.02 - n * 0.005) for n in range(4)])
+    home = in_ring_order(cluster, call.action.key)[0]
+    policy = make_mws(cluster)
+    policy.arrived(call.action.key, 9.0)
+    policy.completed(call.action.key, Sample(cpu_cores=1.0, exec_s=0.1, total_s=0.1), 9.0)  # cpu_f = 2 > 0.7 x 2
+    decision = policy.place(call, HARVEST, cluster, 10.0)
+    assert decision.vm_id == home
+    assert not decision.fits, "another kind that is large enough goes first"
+    assert decision.reason == "overload: no harvest VM is as large as it asks; least busy of those near its home"
+    assert {seen.note for seen in decision.considered} == {"is too small: needs 2 cores, the VM gives 1.4"}
+    assert policy.worker_set_size(call.action.key, HARVEST) == 1
+
+
+def test_what_is_larger_than_every_vm_leaves_a_home_that_is_busy() -> None:
+    call = make_call()
+    ids = in_ring_order(FakeCluster([make_vm(f"h{n}") for n in range(3)]), call.action.key)
+    cluster = FakeCluster([make_vm(i, cores=2.0, used=1.0 if i == ids[0] else 0.0) for i in ids])
+    policy = make_mws(cluster)
+    policy.arrived(call.action.key, 9.0)
+    policy.completed(call.action.key, Sample(cpu_cores=1.0, exec_s=0.1, total_s=0.1), 9.0)
+    assert policy.place(call, HARVEST, cluster, 10.0).vm_id == ids[1]
 
 
 def test_a_busy_vm_does_not_spoil_the_comparison_of_those_that_fit() -> None:

@@ -1,0 +1,66 @@
+"""What this machine offers, and what is looked at to find out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+from invoker.backends import runtimes
+
+
+@pytest.fixture
+def site(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site-packages folder that hides no other."""
+    folder = run_dir / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def install(site: Path, name: str, files: list[str], requires: tuple[str, ...] = ()) -> None:
+    info = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {line}" for line in requires)]
+    (info / "METADATA").write_text("\n".join(lines))
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/METADATA"]))
+
+
+def test_every_package_of_a_distribution_and_of_what_it_requires(site: Path) -> None:
+    install(
+        site,
+        "fallow-alpha",
+        ["alpha/__init__.py", "alpha/sub/x.py", "alpha.libs/libx.so", "../../bin/alpha", "__pycache__/one.pyc"],
+        ("fallow_beta[fast] (>=1)", "fallow-windows; sys_platform == 'win32'", "fallow-test>=2; extra == 'dev'"),
+    )
+    install(site, "fallow_beta", ["beta.py"], ("fallow-alpha",))  # a circle ends
+    install(site, "fallow-test", ["test_tools/__init__.py"])
+    found = runtimes.library_packages(["fallow-alpha"])
+    assert found == [site / name for name in ("alpha", "alpha.libs", "beta.py")]
+    assert runtimes.library_packages(["fallow-alpha", "fallow-absent"]) is None
+
+
+def test_kinds_and_links(run_dir: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(site, "fallow-alpha", ["alpha/__init__.py"])
+    monkeypatch.setattr(runtimes, "LIBRARIES", ("fallow-alpha",))
+    for _ in range(2):  # what an earlier invoker left is no hindrance
+        found = runtimes.find_runtimes(run_dir)
+    plain = {"python:3", f"python:{sys.version_info.major}.{sys.version_info.minor}"}
+    assert plain | {"python:3-libs"} <= set(found)
+    folder = run_dir / runtimes.LIBRARIES_FOLDER
+    assert found["python:3-libs"].path == (str(folder),)
+    assert {link.name: link.readlink() for link in folder.iterdir()} == {"alpha": site / "alpha"}
+    assert all(found[kind].path == () for kind in plain)
+    runtimes.forget_runtimes(run_dir)
+    assert not folder.exists()
+    monkeypatch.setattr(runtimes, "LIBRARIES", ("fallow-absent",))
+    assert "python:3-libs" not in runtimes.find_runtimes(run_dir)
+    assert not folder.exists()
+
+
+def test_the_libraries_are_those_of_the_extra() -> None:
+    lines = importlib.metadata.requires("fallow") or []
+    extra = {line.split(">")[0].lower() for line in lines if "extra ==" in line and "functions" in line}
+    assert extra == set(runtimes.LIBRARIES)
