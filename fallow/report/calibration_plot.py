@@ -12,7 +12,7 @@ from fallow.report.plots import GRID, INK, PALETTE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OURS, BAND = PALETTE[5], PALETTE[4]
+OURS, THEIRS, BAND = PALETTE[5], "#b6bbc4", PALETTE[4]
 _SIZE_IN = (12.0, 8.4)
 _DPI = 90
 _COLUMNS = 3
@@ -81,7 +81,7 @@ def write_calibration_plot(
 def _draw_curves(panel: Panel, axis: Axes) -> None:
     steps = panel.unit == _STEPS
     for points, width, colour, label in (
-        (panel.published, 4.0, "#b6bbc4", panel.basis),
+        (panel.published, 4.0, THEIRS, panel.basis),
         (panel.ours, 1.2, OURS, "ours"),
     ):
         shares, values = zip(*points, strict=True)
@@ -110,8 +110,15 @@ def _draw_differences(panel: Panel, allowed: Sequence[tuple[float, float, float]
 def _draw_shares(shares: Sequence[Share], axis: Axes) -> None:
     for y, share in enumerate(reversed(shares)):
         marker = ">" if share.bound else "o"
-        axis.plot(share.published, y, marker=marker, markersize=10, color="#b6bbc4", linestyle="none")
+        axis.plot(share.published, y, marker=marker, markersize=10, color=THEIRS, linestyle="none")
         axis.plot(share.ours, y, marker="o", markersize=3.5, color=OURS, linestyle="none")
+    for label, marker, size, colour in (
+        ("published", "o", 10, THEIRS),
+        ("published: at least", ">", 10, THEIRS),
+        ("ours", "o", 3.5, OURS),
+    ):
+        axis.plot([], [], marker=marker, markersize=size, color=colour, linestyle="none", label=label)
     axis.set_yticks(range(len(shares)), [share.title for share in reversed(shares)], fontsize=8)
     axis.set_xlim(0, 1.05)
-    axis.set_title("shares: grey published (> at least), red ours")
+    axis.set_title("shares")
+    axis.legend(loc="lower left", fontsize=7)
