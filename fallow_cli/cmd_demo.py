@@ -75,6 +75,11 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--target-cores", default=None, type=click.FloatRange(0), help="Replace lost harvest VMs below this sum of cores."
 )
+@click.option(
+    "--benchmarks/--no-benchmarks",
+    default=None,
+    help="Run 10 % of the calls on real benchmark functions [default: if the invocations are generated].",
+)
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(DISCOUNTS, case_sensitive=False))
 @click.option(
     "--out",

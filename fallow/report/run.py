@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +95,7 @@ class RunHeader:
     rules: tuple[str, ...]
     cpu_enforced: bool
     cpu_note: str = ""
+    benchmarks: Mapping[str, str] = field(default_factory=dict)  # action -> the benchmark function it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
