@@ -33,11 +33,12 @@ TAIL_S = 10.0  # real seconds a call may run on after the window; a call without
 WINDOW_PARTS = 3  # a call takes at most such a part of the window, so that one cut off near its end can run again
 MAX_CALL_S = 270.0  # real seconds; the trace actions' time limit is 300 s
 MIN_LOAD_SPAN_S = 5.0  # real seconds: the mean load of a handful of calls is taken over no less
+BENCHMARK_ADVICE = "give a lower --speedup, a longer --duration, or --no-benchmarks"
 VM_SPAN_MARGIN = 1.1  # so that a trace's last change does not fall on the very end of the window
 
 
 class BenchmarksTooLargeError(TraceError):
-    """The benchmark functions alone ask for more than a bound of the load allows."""
+    """The benchmark functions leave no room within the bounds of the load."""
 
 
 def default_core_scale(real_cores: int) -> float:
@@ -208,13 +209,15 @@ def _thin(loads: dict[int, _Load], bounds: _Load, seed: int, *, always: Set[int]
     total = sum((loads[f] for f in kept), _Load())
     if broken := total.broken(bounds):
         raise BenchmarksTooLargeError(
-            f"the benchmark functions alone ask for {' and '.join(broken)}\ngive a lower --speedup, or --no-benchmarks"
+            f"the benchmark functions alone ask for {' and '.join(broken)}\n{BENCHMARK_ADVICE}"
         )
     for f in order:
         if not (total + loads[f]).broken(bounds):
             kept.append(f)
             total += loads[f]
-    if order and len(kept) == len(loads) - len(order):
+    if order and not set(kept) - always:
+        if kept:
+            raise BenchmarksTooLargeError(f"beside the benchmark functions no other fits\n{BENCHMARK_ADVICE}")
         least = min((loads[f].broken(bounds) for f in order), key=len)
         raise TraceError(
             f"not one function of the trace fits this cluster: the nearest asks for {', '.join(least)}\n"

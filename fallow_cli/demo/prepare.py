@@ -105,7 +105,7 @@ def _with_benchmarks(
         if options.benchmarks:
             raise CliError(str(e)) from None
         rule = f"no benchmark functions: {str(e).splitlines()[0]}"
-        return replace(plain, rules=(*plain.rules, rule)), None
+        return replace(plain, rules=(rule, *plain.rules)), None
 
 
 def _replay_plan(
