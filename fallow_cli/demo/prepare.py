@@ -46,7 +46,7 @@ class DemoOptions:
     evictions: str  # "none" | "trace" | a number
     target_cores: float | None
     discount: str
-    retries: bool
+    retries: bool = True
     benchmarks: bool | None = None  # None = where the invocations are generated
 
 
