@@ -83,6 +83,11 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
     show_default=True,
     help="Start again what an eviction cuts off; else it fails.",
 )
+@click.option(
+    "--benchmarks/--no-benchmarks",
+    default=None,
+    help="Run 10 % of the calls on real benchmark functions [default: if the invocations are generated].",
+)
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(DISCOUNTS, case_sensitive=False))
 @click.option(
     "--out",

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fallow.report.benchmarks import benchmark_section
 from fallow.report.plots import draw_all
 from fallow.report.run import RunData
 from fallow.report.words import cut_off_words, millis, scale_lines, share
@@ -49,6 +50,7 @@ def page(summary: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         "CARDS": "".join(_card(*card) for card in _cards(summary)),
         "TABLE": _latency_table(summary),
         "FACTS": _facts(summary),
+        "BENCHMARKS": benchmark_section(summary),
         "ERRORS": _errors(summary["errors"]),
         "PLOTS": "".join(_plot(name, plots[name]) for name in _PLOTS),
         "WORDS": "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in summary["definitions"].items()),

@@ -1,4 +1,4 @@
-"""The plots of a report, as inline SVG. The only importer of matplotlib, and only when a plot is drawn.
+"""The plots of a report, as inline SVG. Matplotlib is imported only here and beside, and only when a plot is drawn.
 
 Colours are Okabe and Ito's, told apart with any kind of colour vision; what matters is also told by shape.
 """

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fallow.core.model import VmKind
+from fallow.report.benchmarks import benchmark_figures
 from fallow.report.price import cost_core_h, discount_named
 from fallow.report.run import CallRecord, Ending, RunData
 from fallow.report.text import text_report as text_report
@@ -52,7 +53,14 @@ def summarise(run: RunData) -> dict[str, Any]:
 
     Raises ValueError for an event of a VM that is none, or an unknown discount.
     """
-    return {**_outcomes(run.calls), **_latencies(run.calls), **_vms(run), **_scheduling(run), **_conditions(run)}
+    return {
+        **_outcomes(run.calls),
+        **_latencies(run.calls),
+        **benchmark_figures(run),
+        **_vms(run),
+        **_scheduling(run),
+        **_conditions(run),
+    }
 
 
 def _outcomes(calls: Sequence[CallRecord]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from fallow.report.benchmarks import benchmark_row
 from fallow.report.words import cut_off_words, millis, scale_lines, share
 
 WIDTH = 100
@@ -47,7 +48,7 @@ def _calls(s: Mapping[str, Any]) -> list[str]:
         ("cold starts", f"{s['cold_starts']} ({share(s['cold_start_share'])}), {s['prewarmed']} of them prewarmed"),
     ]
     errors = [(f"  {e['count']} x", e["error"][: WIDTH - 22]) for e in s["errors"][:_MOST_ERRORS]]
-    return [_row(name, value) for name, value in rows + errors]
+    return [_row(name, value) for name, value in rows + benchmark_row(s) + errors]
 
 
 def _latency(s: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,7 @@ RATE_PER_S = PUBLISHED_CALLS / PUBLISHED_SPAN_S
 LIFE_VMS, LIFE_SPAN_S = 40_000, LONGEST_LIFE_S + 365 * DAY_S  # some 240,000 whole lives
 CHANGE_VMS, CHANGE_SPAN_S = 160, LONGEST_LIFE_S + 3 * 365 * DAY_S  # some 2,800 whole lives, 900,000 changes
 BODY, TAIL, COUNT, SYMMETRY = 0.10, 0.25, 0.01, 0.02  # tolerances
+PERCENTILES = tuple(percent / 100 for percent in range(1, 100))
 DECILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 _GAPS_S: Floats = np.geomspace(1e-4, 1e7, 4000)
 
@@ -85,13 +86,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One distribution, published and ours: (share below, value) of each, for a plot."""
+    """One distribution, published and ours, for a plot: (share below, value) of each.
+
+    `differences` are (share below, relative difference of ours), the shares from 1 % to 99 %.
+    """
 
     name: str
     unit: str
     basis: str
     published: tuple[tuple[float, float], ...]
     ours: tuple[tuple[float, float], ...]
+    differences: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +120,9 @@ def calibrate(seed: int) -> Calibration:
     return Calibration(seed=seed, rows=rows, curves=_curves(calls, gaps, lives_s, vms))
 
 
-def _quantile(sample: Floats, share: float) -> float:
-    return float(np.quantile(sample, share, method="inverted_cdf"))
+def _quantiles(sample: Floats, shares: Sequence[float]) -> list[float]:
+    found: list[float] = np.quantile(sample, shares, method="inverted_cdf").tolist()
+    return found
 
 
 def _quantile_rows(
@@ -127,14 +133,15 @@ def _quantile_rows(
     sample: Floats,
     percents: Sequence[int] = (*DECILES, 99),
 ) -> Iterator[Row]:
-    for percent in percents:
+    ours = _quantiles(sample, [percent / 100 for percent in percents])
+    for percent, value in zip(percents, ours, strict=True):
         yield Row(
             name=name,
             quantile=f"p{percent}",
             unit=unit,
             basis=basis,
             published=published(percent / 100),
-            ours=_quantile(sample, percent / 100),
+            ours=value,
             tolerance=BODY if percent <= 90 else TAIL,
         )
 
@@ -248,23 +255,37 @@ def _published_size(share: float) -> float:
 
 
 def _curves(calls: Calls, gaps: dict[str, Quantiles], lives_s: Floats, vms: VmFigures) -> tuple[Curve, ...]:
-    """What a plot shows of it all; ours at every half per cent."""
-    days = tuple((share, value / DAY_S) for share, value in VM_LIFETIME_S.points)
-    table = (
-        ("invocation duration", "s", "figure 6", INVOCATION_DURATION_S.points, calls.duration_s),
-        ("time between two invocations", "s", "model", gaps["all"].points, np.diff(calls.at_s)),
-        ("VM lifetime", "days", "figure 1", days, lives_s / DAY_S),
-        ("interval between core changes", "s", "figure 2", CORE_CHANGE_INTERVAL_S.points, vms.interval_s),
-        ("size of a core change", "cores", "figure 3", _size_shares(), np.abs(vms.change)),
+    in_days = Quantiles(source="figure 1", points=tuple((p, v / DAY_S) for p, v in VM_LIFETIME_S.points))
+    sizes = _size_shares()
+    return (
+        _curve("invocation duration", "s", "figure 6", INVOCATION_DURATION_S.points, calls.duration_s),
+        _curve("time between two invocations", "s", "model", gaps["all"].points, np.diff(calls.at_s)),
+        _curve("VM lifetime", "days", "figure 1", in_days.points, lives_s / DAY_S),
+        _curve("interval between core changes", "s", "figure 2", CORE_CHANGE_INTERVAL_S.points, vms.interval_s),
+        _curve("size of a core change", "cores", "figure 3", sizes, np.abs(vms.change), at=_published_size),
     )
-    shares = np.append(np.arange(0.005, 1, 0.005), 0.999)
-    return tuple(
-        Curve(
-            name=name,
-            unit=unit,
-            basis=basis,
-            published=published,
-            ours=tuple(zip(shares.tolist(), np.quantile(sample, shares, method="inverted_cdf").tolist(), strict=True)),
-        )
-        for name, unit, basis, published, sample in table
+
+
+def _curve(
+    name: str,
+    unit: str,
+    basis: str,
+    published: tuple[tuple[float, float], ...],
+    sample: Floats,
+    *,
+    at: Callable[[float], float] | None = None,
+) -> Curve:
+    """`at` gives the published quantile; None = log-linear between the points."""
+    at = Quantiles(source=basis, points=published).at if at is None else at
+    fine = [*(i / 200 for i in range(1, 200)), 0.999]
+    return Curve(
+        name=name,
+        unit=unit,
+        basis=basis,
+        published=published,
+        ours=tuple(zip(fine, _quantiles(sample, fine), strict=True)),
+        differences=tuple(
+            (share, ours / at(share) - 1)
+            for share, ours in zip(PERCENTILES, _quantiles(sample, PERCENTILES), strict=True)
+        ),
     )

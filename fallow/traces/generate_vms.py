@@ -36,10 +36,10 @@ from fallow.traces.quantiles import (
 from fallow.traces.vms import VmTrace
 
 ABSENCE_MEAN_S = 600.0
-DRAWS = 400  # sets of VM traces to look at for one that shrinks and grows: of four VMs in two hours one in twenty does
+DRAWS = 400  # sets of VM traces to look at; of four VMs in two hours 3 % of the sets show enough
 VISIBLE = (0.05, 0.9)  # part of the window in which a change counts as seen
 VISIBLE_CORES = 4  # what such a change adds or takes at least
-VISIBLE_CHANGES = 2  # shrinks, and growths, that a set should show there
+ENOUGH = 2  # shrinks, growths, and VMs with either, that a set should show there
 LEAST_S = 0.001  # times are told in milliseconds
 
 
@@ -78,32 +78,39 @@ def generate_vm_traces(*, seed: int, vms: int, window_s: float) -> list[VmTrace]
     """Traces h1, h2, ... of `window_s` seconds, all present at 0, in which one can see something happen.
 
     The published curves make a window of hours in which hardly anything changes likely. So of `DRAWS` sets (of
-    `draw_vm_traces`) the first is taken that shows two shrinks and two growths of four cores or more away from the
-    window's ends, else the one that shows most. **The selection biases what is measured over its traces**: of four VMs
-    in two hours more than their share are busy, with intervals far shorter and sizes larger than published. Sets that
-    need no selection (many VMs, or days) are the first draw, unselected.
+    `draw_vm_traces`) the first is taken that shows two shrinks and two growths of four cores or more, on two VMs or
+    more, away from the window's ends; else the one that shows most.
+
+    **The selection distorts what is measured over its traces.** Of 200 such sets of four VMs in two hours, against
+    4,000 as they come: 1.7 changes a VM instead of 0.36, 49 % of the VMs without one instead of 85 %, changes of 13.3
+    cores on average instead of 12.6. (Intervals have a median of some 600 s in both instead of 1,828 s: two hours show
+    only short ones.) Who wants the published figures takes `draw_vm_traces`. Many VMs, or days, show enough at once:
+    then this is its first draw.
     """
     best: list[VmTrace] = []
     best_seen = -1
     for draw in range(DRAWS):
         traces = draw_vm_traces(seed=seed, vms=vms, window_s=window_s, draw=draw)
-        seen = min(_visible(traces, window_s))
+        seen = _visible(traces, window_s)
         if seen > best_seen:
             best, best_seen = traces, seen
-        if seen >= VISIBLE_CHANGES:
+        if seen >= ENOUGH:
             break
     return best
 
 
-def _visible(traces: list[VmTrace], window_s: float) -> tuple[int, int]:
-    """How many shrinks and how many growths fall into the middle of the window; evictions and joins are neither."""
+def _visible(traces: list[VmTrace], window_s: float) -> int:
+    """The least of: shrinks, growths, VMs with either, in the middle of the window. Evictions and joins are neither."""
     deltas = [
-        after - before
+        (trace.name, after - before)
         for trace in traces
         for (_, before), (at_s, after) in itertools.pairwise(trace.steps)
         if before > 0 and after > 0 and VISIBLE[0] * window_s <= at_s <= VISIBLE[1] * window_s
     ]
-    return sum(1 for d in deltas if d <= -VISIBLE_CORES), sum(1 for d in deltas if d >= VISIBLE_CORES)
+    shrinks = sum(1 for _, d in deltas if d <= -VISIBLE_CORES)
+    growths = sum(1 for _, d in deltas if d >= VISIBLE_CORES)
+    showing = len({name for name, d in deltas if abs(d) >= VISIBLE_CORES})
+    return min(shrinks, growths, showing) if len(traces) > 1 else min(shrinks, growths)
 
 
 def draw_vm_traces(*, seed: int, vms: int, window_s: float, draw: int = 0) -> list[VmTrace]:
