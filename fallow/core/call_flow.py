@@ -205,9 +205,9 @@ class CallFlow:
         call.dispatched_s = now_s
         call.log.add(now_s, StepKind.PLACED, vm.info.id, note, placement.considered)
         self._attempt_ends.set(call.id, now_s + self._attempt_limit_s(spec))
-        long = self._strategy.is_long(spec)
+        call.long = self._strategy.is_long(spec)
         self.counters["dispatched"] += 1
-        self.counters[vm.placed_names[long]] += 1
+        self.counters[vm.placed_names[call.long]] += 1
         if call.dispatches == 2:
             self.counters["replaced"] += 1
         self.emit(
@@ -217,7 +217,7 @@ class CallFlow:
                 attempt=call.attempt,
                 seq=seq,
                 cap_cores=decision.cap_cores,
-                long=long,
+                long=call.long,
             )
         )
 
@@ -277,6 +277,7 @@ class CallFlow:
         """
         if not call.evictions:
             self.counters["evicted_calls"] += 1
+            self.counters["evicted_unforeseen"] += not call.long
         call.evictions += 1
         self._strategy.observe_cut_off(call.activation.action.app_key, now_s - call.dispatched_s)
 

@@ -31,6 +31,7 @@ class Call:
         "id",
         "life",
         "log",
+        "long",
         "outcome",
         "seq",
         "vm",
@@ -53,6 +54,7 @@ class Call:
         self.booked_mb = 0.0
         self.dispatches = 0
         self.dispatched_s = 0.0  # when, the last time
+        self.long = False  # what the strategy took it for then
         self.evictions = 0  # attempts that evictions cut off
         self.outcome: Outcome | None = None  # the accepted one, until the slot is free
         self.waits_since_s = 0.0

@@ -130,9 +130,9 @@ class ClusterState:
     def counters(self) -> Mapping[str, int]:
         """Totals since the start by name (`placed_short_harvest`, `returned_full`, `cut_off`, ...); absent = 0.
 
-        `evicted_calls` are those that evictions cut off at least once; how they ended: `evicted_succeeded`,
-        `evicted_errored` (the function's own error), `evicted_not_idempotent`, `evicted_used_up`. The rest is under way
-        or belongs to another controller.
+        `evicted_calls` are those that evictions cut off at least once, `evicted_unforeseen` those of them that had been
+        taken for short; how they ended: `evicted_succeeded`, `evicted_errored` (the function's own error),
+        `evicted_not_idempotent`, `evicted_used_up`. The rest is under way or belongs to another controller.
         """
         return dict(self._flow.counters)
 

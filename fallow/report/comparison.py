@@ -55,6 +55,7 @@ _COUNTS: dict[str, Callable[[Summary], int]] = {
     "lost": lambda s: s["lost"],
     "evictions": lambda s: s["evictions"],
     "cut_off": lambda s: s["cut_off"]["calls"],
+    "cut_off_unforeseen": lambda s: s["cut_off"]["unforeseen"],
     "cut_off_failed": lambda s: s["cut_off"]["failed"],
     "replaced": lambda s: s["replaced"],
     "long_on_harvest": lambda s: s["placements"]["long_harvest"] + s["placements"].get("long_spot", 0),
@@ -122,7 +123,8 @@ def rows(found: Sequence[Column]) -> list[list[str]]:
         "wait p99": lambda c: c.times_ms["wait_p99_ms"].text(millis),
         "sent late p95": lambda c: c.times_ms["late_p95_ms"].text(millis),
         "evictions": lambda c: str(c.counts["evictions"]),
-        "calls cut off": lambda c: f"{c.counts['cut_off']}, {c.counts['cut_off_failed']} failed for good",
+        "calls cut off": lambda c: f"{c.counts['cut_off']}, {c.counts['cut_off_unforeseen']} taken for short",
+        "failed by it": lambda c: str(c.counts["cut_off_failed"]),
         "re-placed": lambda c: str(c.counts["replaced"]),
         "long calls": lambda c: f"{c.counts['long_on_harvest']} harvest, {c.counts['long_on_regular']} regular",
     }

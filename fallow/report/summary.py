@@ -29,8 +29,8 @@ DEFINITIONS = {
     "cold_starts": "records with an initTime, the prewarmed ones among them",
     "replaced": "activations placed more than once",
     "evicted_with_loss": "evictions that cut off a running call",
-    "cut_off": "calls that evictions cut off while they ran, each once, and how they ended; "
-    "failed for good = no further attempt was allowed",
+    "cut_off": "calls that evictions cut off while they ran, each once, and how they ended; failed for good = no "
+    "further attempt was allowed; unforeseen = the strategy took them for short when they were placed",
     "placements": "dispatches, those of calls placed again among them; long = taken for long by the strategy then",
     "harvested_core_s": "cores of the evictable VMs over time, in their own (emulated) cores and real seconds",
     "cost": "of the evictable VMs, in regular core-hours; regular = the same core-seconds at full price",
@@ -160,6 +160,7 @@ def _cut_off(decisions: Mapping[str, int]) -> dict[str, int]:
     failed = not_idempotent + out_of_attempts
     return {
         "calls": calls,
+        "unforeseen": int(decisions.get("evicted_unforeseen", 0)),
         "succeeded": succeeded,
         "failed": failed,
         "not_idempotent": not_idempotent,

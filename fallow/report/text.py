@@ -63,10 +63,10 @@ def _vms(s: Mapping[str, Any]) -> list[str]:
     loss = s["evicted_with_loss"]
     without = max(0, s["evictions"] - loss)
     evictions = f"{s['evictions']} ({s['injected']} injected): {loss} with loss, {without} without"
-    cut_off = textwrap.wrap(cut_off_words(s["cut_off"]), WIDTH - NAME_WIDTH, max_lines=2, placeholder=" ...")
+    cut_off = textwrap.wrap(cut_off_words(s["cut_off"]), WIDTH - NAME_WIDTH, max_lines=3, placeholder=" ...")
     rows = [
         ("evictions", evictions),
-        *zip(("  cut off", ""), cut_off, strict=False),
+        *zip(("  cut off", "", ""), cut_off, strict=False),
         ("re-placed", f"{s['replaced']} invocations; VM resizes {s['resizes']}"),
         ("placements", ", ".join(f"{name.replace('_', ' on ')} {count}" for name, count in placed.items())),
         ("harvested", f"{s['harvested_core_s']:.0f} core-seconds, {s['harvested_used_core_s']:.0f} of them used"),

@@ -34,7 +34,8 @@ def cut_off_words(cut_off: Mapping[str, int]) -> str:
         return "no running call"
     reasons = (("not_idempotent", "not idempotent"), ("out_of_attempts", "out of attempts"))
     why = ", ".join(f"{cut_off[key]} {words}" for key, words in reasons if cut_off[key])
-    text = f"{calls} running call{'s' if calls > 1 else ''}: {cut_off['succeeded']} succeeded elsewhere, "
+    text = f"{calls} running call{'s' if calls > 1 else ''}, {cut_off['unforeseen']} taken for short: "
+    text += f"{cut_off['succeeded']} succeeded elsewhere, "
     text += f"{cut_off['failed']} failed for good" + (f" ({why})" if why else "")
     if cut_off["own_error"]:
         text += f", {cut_off['own_error']} ended elsewhere in an error of the function"

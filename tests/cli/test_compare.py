@@ -124,7 +124,7 @@ def canned() -> dict[str, Any]:
     times = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
     return {
         "invocations": 100, "succeeded": 100, "failed": 0, "lost": 0, "cold_starts": 10, "warm_starts": 90,
-        "evictions": 1, "cut_off": {"calls": 0, "failed": 0}, "replaced": 0,
+        "evictions": 1, "cut_off": {"calls": 0, "unforeseen": 0, "failed": 0}, "replaced": 0,
         "placements": {"long_harvest": 0, "long_regular": 0},
         "latency_ms": times, "wait_ms": times, "late_ms": times, "duration_s": 5.0, "speedup": 10.0, "notice_s": 3.0,
         "core_scale": 0.1, "invocation_source": "generated", "vm_source": "generated", "retries": True,

@@ -590,17 +590,19 @@ def test_a_call_that_evictions_cut_off_twice_counts_once(status: Status, ending:
     rig.join("r1")
     evict(rig, "h2", "r1", seen=1)
     assert rig.raised(3) == [dispatch("r1", attempt=3)]
-    assert evicted_counts(rig) == {"evicted_calls": 1}
+    assert evicted_counts(rig) == {"evicted_calls": 1, "evicted_unforeseen": 1}
     rig.finish("r1", 3, replace(OK, status=status))
-    assert evicted_counts(rig) == {"evicted_calls": 1, ending: 1}
+    assert evicted_counts(rig) == {"evicted_calls": 1, "evicted_unforeseen": 1, ending: 1}
 
 
 def test_calls_that_evictions_end_for_good_are_counted_by_reason() -> None:
     rig = Rig("h1", limits=ClusterLimits(max_attempts=1))
     rig.arrive()
-    rig.arrive("c2", ONCE)
+    rig.arrive("c2", replace(ONCE, long=True))
     evict(rig, "h1", seen=2)
-    assert evicted_counts(rig) == {"evicted_calls": 2, "evicted_used_up": 1, "evicted_not_idempotent": 1}
+    assert evicted_counts(rig) == {
+        "evicted_calls": 2, "evicted_unforeseen": 1, "evicted_used_up": 1, "evicted_not_idempotent": 1,
+    }  # fmt: skip
 
 
 def test_a_vm_that_is_lost_without_a_notice_is_no_eviction() -> None:

@@ -114,6 +114,7 @@ def run() -> RunData:
                 "evictions": 1,
                 "evictions_with_loss": 1,
                 "evicted_calls": 9,
+                "evicted_unforeseen": 7,
                 "evicted_succeeded": 4,
                 "evicted_errored": 1,
                 "evicted_not_idempotent": 2,

@@ -23,7 +23,7 @@ def summary(policy: str, seed: int, *, strategy: str = "prefer-regular", **chang
         "cold_starts": 50,
         "warm_starts": 50,
         "evictions": 2,
-        "cut_off": {"calls": 1, "failed": 0},
+        "cut_off": {"calls": 1, "unforeseen": 1, "failed": 0},
         "replaced": 1,
         "placements": {"short_harvest": 70, "short_regular": 1, "long_harvest": 20, "long_regular": 10},
         "latency_ms": quantiles,
@@ -55,6 +55,7 @@ def test_counts_are_summed_shares_pooled_and_times_averaged() -> None:
         "lost": 0,
         "evictions": 4,
         "cut_off": 2,
+        "cut_off_unforeseen": 2,
         "cut_off_failed": 0,
         "replaced": 2,
         "long_on_harvest": 40,
@@ -86,7 +87,7 @@ def test_the_table_as_text() -> None:
         [
             summary("mws", 1),
             summary("mws", 2, cold_starts=10, warm_starts=90),
-            summary("hash", 1, succeeded=98, failed=2, cut_off={"calls": 3, "failed": 2}),
+            summary("hash", 1, succeeded=98, failed=2, cut_off={"calls": 3, "unforeseen": 2, "failed": 2}),
             summary("hash", 2),
         ]
     )
@@ -102,7 +103,8 @@ def test_the_table_as_text() -> None:
         ["wait p99", "3.0 ms", "3.0 ms"],
         ["sent late p95", "0.60 ms", "0.60 ms"],
         ["evictions", "4", "4"],
-        ["calls cut off", "2, 0 failed for good", "4, 2 failed for good"],
+        ["calls cut off", "2, 2 taken for short", "4, 3 taken for short"],
+        ["failed by it", "0", "2"],
         ["re-placed", "2", "2"],
         ["long calls", "40 harvest, 20 regular", "40 harvest, 20 regular"],
     ]

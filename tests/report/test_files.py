@@ -110,7 +110,8 @@ def test_a_late_sender_is_named(run: RunData) -> None:
 
 def test_calls_that_evictions_cut_off_are_explained(run: RunData, tmp_path: Path) -> None:
     words = (
-        "9 running calls: 4 succeeded elsewhere, 3 failed for good (2 not idempotent, 1 out of attempts), "
+        "9 running calls, 7 taken for short: 4 succeeded elsewhere, "
+        "3 failed for good (2 not idempotent, 1 out of attempts), "
         "1 ended elsewhere in an error of the function, 1 not over yet"
     )
     summary = summarise(run)
@@ -126,11 +127,11 @@ def test_calls_that_evictions_cut_off_are_explained(run: RunData, tmp_path: Path
 
 def test_a_single_call_and_none_are_told_too() -> None:
     nothing = dict.fromkeys(
-        ("calls", "succeeded", "failed", "not_idempotent", "out_of_attempts", "own_error", "other"), 0
+        ("calls", "unforeseen", "succeeded", "failed", "not_idempotent", "out_of_attempts", "own_error", "other"), 0
     )
     assert cut_off_words(nothing) == "no running call"
     one = nothing | {"calls": 1, "succeeded": 1}
-    assert cut_off_words(one) == "1 running call: 1 succeeded elsewhere, 0 failed for good"
+    assert cut_off_words(one) == "1 running call, 0 taken for short: 1 succeeded elsewhere, 0 failed for good"
 
 
 def test_a_run_without_retries_says_so(run: RunData, tmp_path: Path) -> None:

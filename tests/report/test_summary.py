@@ -69,6 +69,7 @@ def test_what_the_controller_counted(run: RunData) -> None:
 def test_what_became_of_the_calls_that_evictions_cut_off(run: RunData) -> None:
     assert summarise(run)["cut_off"] == {
         "calls": 9,
+        "unforeseen": 7,
         "succeeded": 4,
         "failed": 3,
         "not_idempotent": 2,

@@ -17,6 +17,9 @@ Caveats.
 - n counts every VM of the kind that is not gone, as its source counts invokers that are off line: when one comes or is
   forgotten nearly all homes move, where a ring moves one arc.
 - Equal memory is taken for equal VMs: one with 2 cores gets as many calls as one with 32 and the same memory.
+- A call "fits" where a memory slot is free, however busy the CPU. So a strategy that passes on from a kind that has no
+  room does so only once its memory is full: long calls pile up on a regular VM, and do not go on to harvest VMs.
+- With several controllers a call may be larger than this one's share of any VM: it is then always drawn for.
 - Every VM is looked at only when all are full. Steps are found anew when n changes: O(n) for n below some hundreds.
 - Memory is counted per call; calls that share a container (concurrency above 1) are overestimated.
 

@@ -22,6 +22,7 @@ Caveats.
 - Ties go to the VM that stands first on the ring, for all functions the same one: on an idle cluster of equal VMs calls
   that do not overlap all go there.
 - The estimate of a function is 1 core until it has been called a hundred times, as light as it may be.
+- With several controllers a call may need more than this one's share of any VM: it is then always an overload.
 - Memory is counted per call; calls that share a container (concurrency above 1) are overestimated.
 
 What the platform does around it. Bookings are this controller's own, so with several controllers each has its share of
