@@ -119,7 +119,7 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise CliError(f"cannot write to {out}: {e.strerror}\ngive another folder with --out") from None
-    with _state(state_dir) as state:
+    with state_folder(state_dir) as state:
         run = asyncio.run(run_demo(chosen, prepared, state, quiet=as_json))
     summary = summarise(run)
     html_path, json_path = write_report(run, summary, out)
@@ -133,7 +133,7 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
 
 
 @contextlib.contextmanager
-def _state(chosen: Path | None) -> Iterator[StateDir]:
+def state_folder(chosen: Path | None) -> Iterator[StateDir]:
     """The chosen state folder, or a temporary one that is kept only if the demo fails."""
     if chosen is not None:
         yield StateDir(chosen)

@@ -69,6 +69,7 @@ class Policy(Protocol):
 
     `place` walks VMs of one kind only: the eviction strategy has already chosen the kinds and their order. It returns a
     Decision with `vm_id=None` where no VM of the kind is usable, `fits=False` where it is the least busy of the busy.
+    A policy that does not look at `usable` may answer with a VM that may not take the call: the placer finds another.
     """
 
     name: str
