@@ -27,7 +27,7 @@ from fallow.infra import clock
 from fallow.infra.log import get_logger
 from invoker.backends import procfs
 from invoker.backends.base import LONGEST_CALL_S, Answer, Broken, Reply, StartError
-from invoker.backends.runtimes import Found, find_runtimes, forget_runtimes
+from invoker.backends.runtimes import Found, Runtime, find_runtimes, forget_runtimes, package_folder
 from invoker.backends.spawner import (
     START_TIMEOUT_S,
     End,
@@ -36,7 +36,6 @@ from invoker.backends.spawner import (
     container_environment,
     environment,
     open_spawner,
-    python_spawner,
 )
 from invoker.container_http import ContainerConnection
 from invoker.logs import LogCollector
@@ -48,6 +47,7 @@ RESPAWN_LONGEST_PAUSE_S = 5.0
 READ_BYTES = 1 << 16  # what a pipe holds, unless its writer made it larger
 PIPE_READS = 16  # ... to at most 1 MiB; who writes without end is not read without end
 NO_SESSION = -1  # no process has it
+LAST_WORDS_BYTES = 8192  # of a program's standard error: V8's last ones, a stack trace included, are some 3000
 EXIT_MEMORY = 86  # the runtime's exit code when its memory is exhausted
 
 T = TypeVar("T")
@@ -58,9 +58,12 @@ log = get_logger("invoker.process")
 class ProcessContainer:
     """One runtime process. Made by ProcessBackend.start."""
 
-    def __init__(self, backend: ProcessBackend, home: Path, memory_mb: int, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: ProcessBackend, runtime: Runtime, home: Path, memory_mb: int, on_exit: Callable[[], None]
+    ) -> None:
         self.logs = LogCollector(clock.unix_ms)
         self._backend = backend
+        self._runtime = runtime
         self._home = home
         self._memory_mb = memory_mb
         self._on_exit = on_exit
@@ -72,6 +75,7 @@ class ProcessContainer:
         self._ordered = False
         self._exited = asyncio.Event()
         self._exit_code: int | None = None
+        self._last_words = b""
         self._over_memory = False
         self._destroying = False
         self._end: asyncio.Future[None] | None = None
@@ -129,7 +133,15 @@ class ProcessContainer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._exited.wait()
-        return Broken(sent=True, out_of_memory=self._over_memory or self._exit_code == EXIT_MEMORY)
+        return Broken(sent=True, out_of_memory=self._ran_out_of_memory())
+
+    def _ran_out_of_memory(self) -> bool:
+        if self._over_memory or self._exit_code == EXIT_MEMORY:
+            return True
+        if self._exit_code not in self._runtime.memory_ends:
+            return False
+        self.drain_logs()
+        return self._runtime.memory_words in self._last_words
 
     def cpu_s(self, *, idle: bool = False) -> float | None:
         if not self._exited.is_set() and self._stat_fd >= 0:
@@ -217,6 +229,8 @@ class ProcessContainer:
         except OSError:
             data = b""
         if data:
+            if self._runtime.memory_words and self._pipes[fd]:  # a program's standard error
+                self._last_words = (self._last_words + data)[-LAST_WORDS_BYTES:]
             self.logs.feed(self._pipes[fd], data)
         else:
             self._close_pipe(fd)
@@ -237,7 +251,7 @@ class ProcessBackend:
         self.watched: set[ProcessContainer] = set()
         self._run_dir = run_dir
         self._cgroups = cgroups
-        self._script = python_spawner()
+        self._script = package_folder("functions.runtimes.python") / "spawner.py"
         self._runtimes: Found = {}
         self._spawner: Spawner | None = None
         self._live: set[ProcessContainer] = set()
@@ -298,11 +312,19 @@ class ProcessBackend:
         if spawner is None or spawner.lost.is_set():
             raise StartError("the spawner of containers is being started again")
         home = self._run_dir / f"c{container_id}"
-        container = ProcessContainer(self, home, memory_mb, on_exit)
+        container = ProcessContainer(self, runtime, home, memory_mb, on_exit)
         container.logs.begin(1)  # what a start says is only read when it fails
         self._live.add(container)
         env = container_environment(home, runtime.env)
-        order = Order(id=container_id, home=str(home), memory_mb=memory_mb, env=env, path=runtime.path)
+        order = Order(
+            id=container_id,
+            home=str(home),
+            memory_mb=memory_mb,
+            env=env,
+            path=runtime.path,
+            program=runtime.program(memory_mb) if runtime.program is not None else (),
+            margin_mb=runtime.margin_mb,
+        )
         try:
             home.mkdir(parents=True, mode=0o700)
             await container.start(spawner, order)

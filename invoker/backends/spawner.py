@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.util
 import json
 import os
 import socket
@@ -38,13 +37,19 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One container: `home` exists. `path` is appended to its sys.path."""
+    """One container: `home` exists.
+
+    With a `program` it becomes that one, its data limit `margin_mb` above `memory_mb`; without, it stays Python and
+    `path` is appended to its sys.path.
+    """
 
     id: int
     home: str
     memory_mb: int
     env: Mapping[str, str]
     path: Sequence[str] = ()
+    program: Sequence[str] = ()
+    margin_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +64,6 @@ class End:
 class _Forked:
     started: asyncio.Future[int]
     on_end: Callable[[End], None]
-
-
-def python_spawner() -> Path:
-    """The Python runtime's spawner. Raises StartError when the functions package is not installed."""
-    spec = importlib.util.find_spec("functions.runtimes.python")
-    if spec is None or not spec.submodule_search_locations:
-        raise StartError("the package functions.runtimes.python is not installed")
-    return Path(spec.submodule_search_locations[0]) / "spawner.py"
 
 
 class Spawner:

@@ -56,6 +56,7 @@ class Spawner:
                 "memory_mb": 64,
                 "env": {"HOME": str(home)},
                 "path": [],
+                "program": [],
                 **changes,
             }
             given = [conn.fileno(), stdin, out.fileno(), out.fileno()][:fds]

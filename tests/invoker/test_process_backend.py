@@ -12,22 +12,9 @@ import pytest
 from fallow.core.model import ContainerId
 from invoker.backends import procfs
 from invoker.backends.base import Answer, Broken, StartError
-from invoker.backends.process import ProcessBackend, ProcessContainer
+from invoker.backends.process import ProcessBackend
 from invoker.backends.runtimes import LIBRARIES_FOLDER
-
-
-def init(code: str) -> bytes:
-    return json.dumps({"value": {"name": "a", "main": "main", "code": code, "binary": False, "env": {}}}).encode()
-
-
-def run(**args: object) -> bytes:
-    return json.dumps({"value": args, "activation_id": "x", "deadline": "1"}).encode()
-
-
-async def start(
-    backend: ProcessBackend, number: int = 1, memory_mb: int = 256, kind: str = "python:3"
-) -> ProcessContainer:
-    return await backend.start(ContainerId(number), kind=kind, memory_mb=memory_mb, cap_cores=1.0, on_exit=lambda: None)
+from support.backend import init, run, start
 
 
 async def test_init_and_runs_over_one_connection(backend: ProcessBackend) -> None:
@@ -193,8 +180,8 @@ async def test_cpu_time_counts_the_run_and_its_children(backend: ProcessBackend)
 
 
 async def test_start_says_why_it_failed(backend: ProcessBackend, run_dir: Path) -> None:
-    with pytest.raises(StartError, match=r"kind nodejs:20 is not offered"):
-        await backend.start(ContainerId(1), kind="nodejs:20", memory_mb=1, cap_cores=1.0, on_exit=lambda: None)
+    with pytest.raises(StartError, match=r"kind ruby:3 is not offered"):
+        await backend.start(ContainerId(1), kind="ruby:3", memory_mb=1, cap_cores=1.0, on_exit=lambda: None)
     (run_dir / "c2").mkdir()
     with pytest.raises(StartError, match="File exists"):
         await start(backend, 2)
@@ -331,8 +318,9 @@ async def test_containers_are_in_every_cgroup(run_dir: Path) -> None:
     spawner = backend._spawner
     assert spawner is not None
     assert [(group / "cgroup.procs").read_text() for group in groups] == [str(spawner.pid)] * 2
-    c = await start(backend)
-    assert c.pid in procfs.tree(spawner.pid), "so it has inherited what the spawner entered"
+    for number, kind in enumerate(("python:3", backend.kinds[-1])):
+        c = await start(backend, number, kind=kind)
+        assert c.pid in procfs.tree(spawner.pid), "so it has inherited what the spawner entered"
     await backend.close()
 
 

@@ -64,3 +64,52 @@ def test_the_libraries_are_those_of_the_extra() -> None:
     lines = importlib.metadata.requires("fallow") or []
     extra = {line.split(">")[0].lower() for line in lines if "extra ==" in line and "functions" in line}
     assert extra == set(runtimes.LIBRARIES)
+
+
+def place_node(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    program = folder / "bin" / "node"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(text)
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(program.parent))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#!/nowhere\n",
+        "#!/bin/sh\nexit 1\n",
+        "#!/bin/sh\necho v20.0.0\n",
+        '#!/bin/sh\necho \'["/usr/bin/node", "seventeen"]\'\n',
+        '#!/bin/sh\necho \'["/usr/bin/node", "17.9.1"]\'\n',
+        "#!/bin/sh\necho '3'\n",
+    ],
+    ids=["no interpreter", "fails", "no JSON", "no number", "old", "no list"],
+)
+def test_a_node_that_cannot_be_used_is_logged_and_not_offered(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(runtimes.log, "warning", lambda event, **fields: said.append(fields["error"]))
+    place_node(run_dir, monkeypatch, text)
+    assert runtimes.find_nodejs(run_dir) == {}
+    assert len(said) == 1
+    assert str(run_dir / "bin" / "node") in said[0]
+
+
+def test_the_node_of_the_path_is_asked_once_what_it_is(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place_node(run_dir, monkeypatch, '#!/bin/sh\n[ -z "$NODE_OPTIONS" ] && echo \'["/real/node", "22.1.0"]\'\n')
+    monkeypatch.setenv("NODE_OPTIONS", "--title=x")
+    [(kind, runtime)] = runtimes.find_nodejs(run_dir).items()
+    assert kind == "nodejs:22"
+    assert runtime.program is not None
+    program = runtime.program(256)
+    assert (program[0], Path(program[-1]).is_file()) == ("/real/node", True)
+    heap = {mb: [flag for flag in runtime.program(mb) if "old-space" in flag] for mb in (1, 256, 1024)}
+    assert heap == {
+        1: ["--max-old-space-size=16"],
+        256: ["--max-old-space-size=184"],
+        1024: ["--max-old-space-size=928"],
+    }
+    monkeypatch.setenv("PATH", str(run_dir))
+    assert runtimes.find_nodejs(run_dir) == {}

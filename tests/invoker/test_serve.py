@@ -283,7 +283,7 @@ async def test_a_new_link_hears_what_is_held_and_gets_the_result(
 async def test_unknown_runtime_and_missing_code(
     controller: Controller, invoker: Serving, make_spec: Callable[..., ActionSpec]
 ) -> None:
-    controller.run(make_spec(kind="nodejs:20"), "a" * 32)
+    controller.run(make_spec(kind="ruby:3"), "a" * 32)
     assert (await controller.hear(Returned, "a" * 32)).reason == "runtime not offered"
     controller.run(make_spec(code_digest="0" * 64), "b" * 32)
     assert (await controller.hear(Result, "b" * 32)).status == Status.WHISK_ERROR
