@@ -44,14 +44,15 @@ def calibrate(seed: int, out: Path, page: Path | None, as_json: bool) -> None:
     """
     from fallow.traces import calibration
 
+    around = None if page is None else _around_table(page)
     try:
         out.mkdir(parents=True, exist_ok=True)
         made = calibration.calibrate(seed)
         png, table = out / "calibration.png", out / "calibration.csv"
         _write_plot(made, png)
         _write_csv(made, table)
-        if page is not None:
-            _renew(page, made)
+        if page is not None and around is not None:
+            page.write_text(_markdown(made).join(around), encoding="utf-8")
     except OSError as e:
         raise CliError(f"cannot write {e.filename or out}: {e.strerror}\ngive another folder with --out") from None
     if as_json:
@@ -102,7 +103,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def number(value: float) -> str:
-    """Four digits that count, never an exponent; counts in full."""
+    """Four digits that count; whole from ten thousand on."""
     return f"{value:,.0f}" if value >= 1e4 else f"{value:.4g}"
 
 
@@ -136,13 +137,20 @@ def _write_csv(made: Calibration, path: Path) -> None:
         writer.writerows(document(row) for row in made.rows)
 
 
-def _renew(page: Path, made: Calibration) -> None:
-    """Replaces what stands between the page's two marks."""
-    text = page.read_text(encoding="utf-8")
+def _around_table(page: Path) -> tuple[str, str]:
+    """What stands before and after the page's table, with the marks."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise CliError(f"{page}: cannot be read as text: {e}") from None
     before, begin, rest = text.partition(PAGE_BEGIN)
     _, end, after = rest.partition(PAGE_END)
     if not begin or not end:
         raise CliError(f"{page}: holds no table to renew\nput the lines {PAGE_BEGIN} and {PAGE_END} where it belongs")
+    return before + begin, end + after
+
+
+def _markdown(made: Calibration) -> str:
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, made.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    page.write_text(f"{before}{begin}\n{table}\n\n{verdict(made)}.\n{end}{after}", encoding="utf-8")
+    return f"\n{table}\n\n{verdict(made)}.\n"

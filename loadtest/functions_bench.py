@@ -139,7 +139,7 @@ def conditions() -> str:
             model = line.partition(":")[2].strip()
             break
     cores, version = len(os.sched_getaffinity(0)), platform.python_version()
-    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of an {model}, Python {version}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} x {model}, Python {version}"
 
 
 def _row(api: Api, benchmark: Benchmark, arguments: Mapping[str, Any], cold: int, warm: int) -> Row:

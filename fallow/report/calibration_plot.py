@@ -120,5 +120,6 @@ def _draw_shares(shares: Sequence[Share], axis: Axes) -> None:
         axis.plot([], [], marker=marker, markersize=size, color=colour, linestyle="none", label=label)
     axis.set_yticks(range(len(shares)), [share.title for share in reversed(shares)], fontsize=8)
     axis.set_xlim(0, 1.05)
+    axis.set_ylim(-0.25 * len(shares) - 0.5, len(shares) - 0.5)  # the legend below them
     axis.set_title("shares")
     axis.legend(loc="lower left", fontsize=7)

@@ -168,7 +168,7 @@ def _call_rows(calls: Calls) -> Iterator[Row]:
         yield _share(f"invocations of at most {limit_s} s", share, float(np.mean(took_s <= limit_s)))
     long = took_s > LONG_CALL_S
     yield _share("invocations above 30 s", 0.041, float(np.mean(long)))
-    yield _share("execution time in these", 0.82, float(took_s[long].sum() / took_s.sum()))
+    yield _share("execution time above 30 s", 0.82, float(took_s[long].sum() / took_s.sum()))
     apps, time = long_app_shares(calls)
     yield _share("long apps (with a call above 30 s)", LONG_APP_SHARE, apps)
     yield _share("execution time of the long apps", 0.997, time, rule="at least")

@@ -133,8 +133,8 @@ def draw_lives(*, seed: int, vms: int, window_s: float, draw: int = 0) -> Lives:
     vm = np.arange(vms)
     whole_s = met(VM_LIFETIME_S, rng.random(vms))
     born_s = -whole_s * rng.random(vms)
-    rounds = []
-    while len(vm):
+    rounds: list[tuple[Ints, Floats, Floats]] = []
+    while not rounds or len(vm):
         end_s = born_s + whole_s
         rounds.append((vm, born_s, end_s))
         born_s = end_s + rng.exponential(ABSENCE_MEAN_S, len(vm))

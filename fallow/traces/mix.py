@@ -14,10 +14,11 @@ a short app fall anywhere in its sort's quantiles; half of those of a long app f
 
 **Why the mix is exact.** Short and long calls together fill each quantile: k + (1 - k) below q, 1 above it. Within a
 sort the own parts fill just what the strays leave. And as each function's number of calls has a Poisson distribution,
-the durations of all calls are independent draws from the curve, given their number. Example: W = 0.4 and q = 0.6: two
-of three calls below the quantile 0.6 are short apps', the rest long apps'. Of 1000 calls 42 exceed 30 s; 15 of these
-are strays of the long apps (0.6 x 1000 x 0.05 / 2), so that each long app has some, 27 belong to functions whose
-calls all do.
+the durations of all calls are independent draws from the curve, given their number.
+
+Example: W = 0.4 makes q = 0.66 and k = 0.61: three of five calls below the quantile 0.66 (0.15 s) are short apps', the
+rest long apps'. Of 1000 calls 42 exceed 30 s: 15 are strays of the long apps (0.6 x 1000 x 0.05 / 2), so that each long
+app has some; 27 belong to functions nearly all of whose calls do.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,8 @@ from hypothesis import strategies as st
 from fallow.traces.arrivals import ArrivalKind, arrival_kind, arrival_times, longer_gaps, longer_own_gaps
 from fallow.traces.generate import draw_calls, popularity
 from fallow.traces.invocations import read_invocations
+from support.samples import sample
 
-ROOT = Path(__file__).parents[2]
-SAMPLES = next(
-    (found for above in ROOT.parents[:2] if (found := above / "shared" / "data").exists()), ROOT.parent / "shared/data"
-)
 PERCENTS = (10, 25, 50, 75, 90)
 
 
@@ -82,8 +78,8 @@ def test_generated_gaps_follow_the_formula_at_any_scale(functions: int, rate_per
 
 def test_a_real_excerpt_of_2021_beside_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     """199 calls of 20 minutes: there timers fire on whole minutes together, so that many gaps are next to nothing."""
-    path = SAMPLES / "azure2021_sample" / "Azure2021_200.csv"
-    if path.exists():
+    path = sample("azure2021_sample/Azure2021_200.csv")
+    if path is not None:
         trace = read_invocations(path, window_s=None, seed=1)
         functions, calls, window_s = len(trace.functions), len(trace.calls), trace.window_s
     else:
@@ -92,7 +88,7 @@ def test_a_real_excerpt_of_2021_beside_the_model(capsys: pytest.CaptureFixture[s
     ours = np.percentile(np.diff(made.at_s), PERCENTS) * calls / window_s
     lines = [f"gaps between calls / their mean, {calls} calls of {functions} functions: p10, p25, p50, p75, p90"]
     lines.append("  generated      " + " ".join(f"{x:7.3f}" for x in ours))
-    if path.exists():
+    if path is not None:
         gaps = np.diff([call.at_s for call in trace.calls])
         real = np.percentile(gaps, PERCENTS) / gaps.mean()
         lines.append("  real excerpt   " + " ".join(f"{x:7.3f}" for x in real))
@@ -121,8 +117,8 @@ def test_real_kinds_of_trigger_beside_the_kinds_of_the_model(capsys: pytest.Capt
     lines = ["calls a minute, variance / mean, median over functions:"]
     lines.append("  generated      " + ", ".join(f"{kind} {value:.2f}" for kind, value in ours.items()))
     assert ours[ArrivalKind.TIMER] < 0.9 < ours[ArrivalKind.POISSON] < 1.2 < 4 < ours[ArrivalKind.BURSTS] < 10
-    path = SAMPLES / "azure2019_sample" / "invocations.csv"
-    if path.exists():
+    path = sample("azure2019_sample/invocations.csv")
+    if path is not None:
         real: dict[str, list[float]] = defaultdict(list)
         with path.open(newline="") as file:
             for row in csv.DictReader(file):

@@ -72,6 +72,12 @@ def test_long_apps_are_a_minority_and_few_of_their_calls_are_long() -> None:
     assert 0.3 < sum(shares) / len(shares) < 0.48
 
 
+def test_no_vms_are_no_traces_and_no_functions_an_error() -> None:
+    assert generate_vm_traces(seed=1, vms=0, window_s=7200) == []
+    with pytest.raises(ValueError, match="at least one function, not 0"):
+        generate_invocations(seed=1, window_s=60, rate_per_s=1, functions=0)
+
+
 @pytest.mark.parametrize("functions", [1, 3, 4, 68, 424, 1000])
 def test_apps_are_in_proportion_to_the_functions_and_none_is_empty(functions: int) -> None:
     calls = draw_calls(seed=1, window_s=60, rate_per_s=1, functions=functions)

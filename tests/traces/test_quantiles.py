@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import math
 
 import pytest
@@ -14,6 +15,7 @@ from fallow.traces.quantiles import (
     Quantiles,
     interpolate,
 )
+from support.samples import sample
 
 DAY_S = 86400.0
 ABOVE = 1 + 1e-9  # a value, and what rounding makes of it
@@ -61,6 +63,28 @@ def test_the_published_shares_hold() -> None:
 def test_the_tables_are_what_was_read_off_the_figures(table: Quantiles, read_off: dict[int, float]) -> None:
     for percent, value in read_off.items():
         assert table.at(percent / 100) == pytest.approx(value, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (VM_LIFETIME_S, "fig1_harvest_vm_lifetime_s.csv"),
+        (CORE_CHANGE_INTERVAL_S, "fig2_harvest_cpu_change_interval_s.csv"),
+        (INVOCATION_DURATION_S, "fig6_fsmall_invocation_duration_s.csv"),
+    ],
+    ids=["lifetime", "interval", "duration"],
+)
+def test_the_tables_hold_every_digitised_point(table: Quantiles, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    points = dict(table.points)
+    assert {0.005, *(percent / 100 for percent in range(1, 100)), 0.995} <= set(points)
+    path = sample(f"paper_figures/{name}")
+    if path is None:
+        with capsys.disabled():
+            print(f"\n{name} is not in ../shared/data: only the points told in the text were compared")
+        return
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert points[float(row["percentile"]) / 100] == pytest.approx(float(row["value_seconds"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.source.split(",")[0])
