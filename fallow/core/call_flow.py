@@ -196,7 +196,8 @@ class CallFlow:
 
     def _dispatch(self, call: Call, placement: Placement, now_s: float) -> None:
         vm, decision, spec = placement.vm, placement.decision, call.activation.action
-        note = placement.reason
+        call.long = self._strategy.is_long(spec)
+        note = f"taken for long; {placement.reason}" if call.long else placement.reason
         if call.life.state is CallState.WAITING:
             note = f"after {now_s - call.waits_since_s:.3f} s of waiting; {note}"
         call.life.advance(CallEvent.PLACED)
@@ -205,7 +206,6 @@ class CallFlow:
         call.dispatched_s = now_s
         call.log.add(now_s, StepKind.PLACED, vm.info.id, note, placement.considered)
         self._attempt_ends.set(call.id, now_s + self._attempt_limit_s(spec))
-        call.long = self._strategy.is_long(spec)
         self.counters["dispatched"] += 1
         self.counters[vm.placed_names[call.long]] += 1
         if call.dispatches == 2:

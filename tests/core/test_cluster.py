@@ -477,6 +477,9 @@ def test_learned_long_calls_go_to_the_regular_vm() -> None:
     assert rig.arrive("c2") == [dispatch("r1", call="c2", long=True)]
     counters = rig.state.counters()
     assert (counters["placed_short_harvest"], counters["placed_long_regular"]) == (1, 1)
+    stories = [rig.state.why(ActivationId(name)) for name in ("c1", "c2")]
+    notes = [story.steps[0].note for story in stories if story is not None]
+    assert [note.startswith("taken for long; ") for note in notes] == [False, True]
 
 
 def learn_long(rig: Rig) -> None:
