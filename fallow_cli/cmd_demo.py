@@ -84,6 +84,12 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
     help="Start again what an eviction cuts off; else it fails.",
 )
 @click.option(
+    "--history/--no-history",
+    default=False,
+    show_default=True,
+    help="Tell the strategy beforehand which apps of the trace are long, instead of having it learn.",
+)
+@click.option(
     "--benchmarks/--no-benchmarks",
     default=None,
     help="Run 10 % of the calls on real benchmark functions [default: if the invocations are generated].",

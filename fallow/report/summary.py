@@ -192,6 +192,7 @@ def _conditions(run: RunData) -> dict[str, Any]:
         "cut": header.cut_calls,
         "rules": list(header.rules),
         "retries": header.retries,
+        "history": header.history,
         "cpu_enforced": header.cpu_enforced,
         "cpu_note": header.cpu_note,
         "definitions": dict(DEFINITIONS),

@@ -58,6 +58,8 @@ def scale_lines(summary: Mapping[str, Any]) -> list[str]:
     late_ms = s["late_ms"]["p95"]
     if late_ms is not None and late_ms > LATE_MS:
         lines.append(f"this machine was too busy to send on time (p95 {millis(late_ms)} late): latencies include that")
+    if s["history"]:
+        lines.append("the strategy knew beforehand which apps of the trace are long")
     if not s["retries"]:
         lines.append("retries were off: a call that an eviction cuts off fails for good")
     if not s["cpu_enforced"]:

@@ -47,6 +47,7 @@ class DemoOptions:
     target_cores: float | None
     discount: str
     retries: bool = True
+    history: bool = False  # the strategy knows the apps of the trace beforehand
     benchmarks: bool | None = None  # None = where the invocations are generated
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fallow.traces.benchmarks import BY_NAME, KIND
 from fallow.traces.model import TraceFunction
 from fallow_cli.client import Client
 from fallow_cli.cluster import LocalCluster
+from fallow_cli.demo.history import long_functions
 from fallow_cli.demo.injector import Injected, inject
 from fallow_cli.demo.prepare import DemoOptions, Prepared
 from fallow_cli.demo.progress import View, shown
@@ -55,7 +57,8 @@ async def _on_cluster(
     async with Client(cluster.operator) as operator, Client(cluster.tenant) as tenant:
         prepared = await _fitted(tenant, prepared)
         plan = prepared.replay
-        names = await _deploy(tenant, prepared, retries=options.retries)
+        known = long_functions(plan, options.strategy, prepared.notice_s) if options.history else None
+        names = await _deploy(tenant, prepared, retries=options.retries, long=known)
         vms = (await operator.call("GET", "/admin/v1/vms"))["vms"]
         if not quiet:
             click.echo(f"{len(names)} actions deployed, {len(plan.arrivals)} invocations to send", err=True)
@@ -120,6 +123,7 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
         cut_calls=plan.cut_calls,
         rules=plan.rules,
         retries=options.retries,
+        history=options.history,
         cpu_enforced=all(vm["cpu_enforced"] for vm in vms),
         benchmarks={f.name: f.benchmark for f in plan.functions if f.benchmark},
         cpu_note="; ".join(sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]})),
@@ -138,16 +142,22 @@ async def _fitted(tenant: Client, prepared: Prepared) -> Prepared:
     return replace(prepared, replay=replace(plain, rules=(rule, *plain.rules)), without_benchmarks=None)
 
 
-async def _deploy(tenant: Client, prepared: Prepared, *, retries: bool) -> list[str]:
-    """One action a function of the trace, with its memory limit; returns their names in the plan's order."""
+async def _deploy(
+    tenant: Client, prepared: Prepared, *, retries: bool, long: Sequence[bool] | None = None
+) -> list[str]:
+    """One action a function of the trace, with its memory limit; returns their names in the plan's order.
+
+    `long` is what each declares of itself; None = nothing.
+    """
     trace_exec = {"kind": "python:default", "code": TRACE_ACTION.read_text()}
     turns = asyncio.Semaphore(DEPLOY_AT_ONCE)
 
-    async def put(function: TraceFunction) -> None:
+    async def put(number: int, function: TraceFunction) -> None:
+        annotations = {"app": function.app, "idempotent": retries} | ({} if long is None else {"long": long[number]})
         document = {
             "exec": trace_exec,
             "limits": {"memory": function.memory_mb, "timeout": 300_000, "logs": 0},
-            "annotations": [{"key": "app", "value": function.app}, {"key": "idempotent", "value": retries}],
+            "annotations": [{"key": key, "value": value} for key, value in annotations.items()],
         }
         if function.benchmark:
             document |= _benchmark(function.benchmark)
@@ -156,7 +166,7 @@ async def _deploy(tenant: Client, prepared: Prepared, *, retries: bool) -> list[
             await tenant.call("PUT", path, document=document, query={"overwrite": "true"})
 
     functions = prepared.replay.functions
-    await asyncio.gather(*(put(f) for f in functions))
+    await asyncio.gather(*(put(number, f) for number, f in enumerate(functions)))
     return [f.name for f in functions]
 
 

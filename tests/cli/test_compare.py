@@ -128,7 +128,7 @@ def canned() -> dict[str, Any]:
         "placements": {"long_harvest": 0, "long_regular": 0},
         "latency_ms": times, "wait_ms": times, "late_ms": times, "duration_s": 5.0, "speedup": 10.0, "notice_s": 3.0,
         "core_scale": 0.1, "invocation_source": "generated", "vm_source": "generated", "retries": True,
-        "cpu_enforced": True,
+        "history": False, "cpu_enforced": True,
     }  # fmt: skip
 
 

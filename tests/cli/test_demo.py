@@ -119,3 +119,14 @@ async def test_benchmarks_are_deployed_with_their_kind_limits_and_arguments() ->
         assert {"key": "idempotent", "value": False} in document["annotations"]
     assert tenant.deployed["fn001"]["exec"]["kind"] == "python:default"
     assert "parameters" not in tenant.deployed["fn001"]
+
+
+async def test_what_is_known_of_an_app_beforehand_is_declared() -> None:
+    tenant: Any = FakeTenant("python:3", KIND)
+    prepared = prepare(OPTIONS)
+    long = [number % 2 == 0 for number in range(len(prepared.replay.functions))]
+    names = await running._deploy(tenant, prepared, retries=True, long=long)
+    for name, declared in zip(names, long, strict=True):
+        assert {"key": "long", "value": declared} in tenant.deployed[name]["annotations"]
+    await running._deploy(tenant, prepared, retries=True)
+    assert all(note["key"] != "long" for name in names for note in tenant.deployed[name]["annotations"])

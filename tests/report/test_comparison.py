@@ -36,6 +36,7 @@ def summary(policy: str, seed: int, *, strategy: str = "prefer-regular", **chang
         "invocation_source": "generated",
         "vm_source": "generated",
         "retries": True,
+        "history": False,
         "cpu_enforced": True,
     } | changes
 
@@ -132,8 +133,11 @@ def test_conditions_tell_what_a_reader_must_know() -> None:
         "60 s of sending a run, 10 x faster than the trace (notice 3 s); 1 emulated core = 0.1 real cores"
     )
     assert usual[1] == "policy mws, jsq; strategy prefer-regular; invocations generated, VMs generated"
-    odd = conditions([summary("mws", 1, retries=False), summary("jsq", 1, cpu_enforced=False), summary("mws", 2)])
+    odd = conditions(
+        [summary("mws", 1, retries=False, history=True), summary("jsq", 1, cpu_enforced=False), summary("mws", 2)]
+    )
     assert odd[len(usual) :] == [
+        "the strategies knew beforehand which apps of the trace are long",
         "retries were off: a call that an eviction cuts off fails for good",
         "CPU was not enforced: cores steer placement only",
         "not every variant has run with every seed: the columns are not to be compared",

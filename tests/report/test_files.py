@@ -142,6 +142,12 @@ def test_a_run_without_retries_says_so(run: RunData, tmp_path: Path) -> None:
     assert "retries were off" not in text_report(summarise(run))
 
 
+def test_a_run_with_a_history_says_so(run: RunData) -> None:
+    words = "the strategy knew beforehand which apps of the trace are long"
+    assert words in text_report(summarise(replace(run, header=replace(run.header, history=True))))
+    assert words not in text_report(summarise(run))
+
+
 def test_lanes_join_the_lives_of_one_trace() -> None:
     def life(vm: str, kind: VmKind) -> VmLife:
         return VmLife(vm=vm, kind=kind, steps=((0.0, 1.0),), end_s=1.0, evicted=False, evicted_by="", notices=())
