@@ -124,7 +124,7 @@ def rows(found: Sequence[Column]) -> list[list[str]]:
         "sent late p95": lambda c: c.times_ms["late_p95_ms"].text(millis),
         "evictions": lambda c: str(c.counts["evictions"]),
         "calls cut off": lambda c: f"{c.counts['cut_off']}, {c.counts['cut_off_unforeseen']} taken for short",
-        "failed by it": lambda c: str(c.counts["cut_off_failed"]),
+        "failed for good": lambda c: str(c.counts["cut_off_failed"]),
         "re-placed": lambda c: str(c.counts["replaced"]),
         "long calls": lambda c: f"{c.counts['long_on_harvest']} harvest, {c.counts['long_on_regular']} regular",
     }

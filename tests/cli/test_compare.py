@@ -97,7 +97,7 @@ def test_an_interruption_shows_the_runs_before_it(
 ) -> None:
     result = play(monkeypatch, tmp_path, [canned, KeyboardInterrupt()], "--duration", "5")
     assert "stopped after 1 of 2 runs" in result.output
-    assert "invocations    100" in result.output
+    assert "invocations      100" in result.output
     assert result.exit_code != 0
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [variant["policy"] for variant in written["variants"]] == ["mws"]

@@ -105,13 +105,13 @@ def test_the_table_as_text() -> None:
         ["sent late p95", "0.60 ms", "0.60 ms"],
         ["evictions", "4", "4"],
         ["calls cut off", "2, 2 taken for short", "4, 3 taken for short"],
-        ["failed by it", "0", "2"],
+        ["failed for good", "0", "2"],
         ["re-placed", "2", "2"],
         ["long calls", "40 harvest, 20 regular", "40 harvest, 20 regular"],
     ]
     text = plain(rows(found)).splitlines()
-    assert text[0] == "               mws                       hash"
-    assert text[2] == "invocations    200                       200"
+    assert text[0] == "                 mws                       hash"
+    assert text[2] == "invocations      200                       200"
     assert all(line == line.rstrip() for line in text)
     table = markdown(rows(found)).splitlines()
     assert table[:3] == ["|  | mws | hash |", "| --- | --- | --- |", "| seeds | 1, 2 | 1, 2 |"]
