@@ -19,15 +19,14 @@ from fallow.core.cluster_events import (
 from fallow.core.cluster_limits import ClusterLimits
 from fallow.core.deadlines import Deadlines
 from fallow.core.eviction import Strategy
+from fallow.core.learning import Learner
 from fallow.core.lifecycle import CallEvent, CallState, VmState
 from fallow.core.model import ActionSpec, Activation, ActivationId, Outcome, RefusalReason, Status, VmId
 from fallow.core.placing import Placement, Placer
-from fallow.core.policies.base import Policy, Sample
+from fallow.core.policies.base import Policy
 from fallow.core.queueing import Queue
 from fallow.core.vm_table import Vm, VmTable
 from fallow.core.why import StepKind, Story, StoryLog
-
-SHORTEST_RUN_S = 1e-6  # a clock may measure a run as zero
 
 
 class CallFlow:
@@ -36,6 +35,7 @@ class CallFlow:
     def __init__(self, *, policy: Policy, strategy: Strategy, limits: ClusterLimits, table: VmTable) -> None:
         self._policy = policy
         self._strategy = strategy
+        self._learner = Learner(policy=policy, strategy=strategy)
         self._limits = limits
         self._table = table
         self._placer = Placer(policy=policy, strategy=strategy, table=table)
@@ -270,16 +270,12 @@ class CallFlow:
             self._ask_fence(call, now_s)
 
     def _evicted(self, call: Call, now_s: float) -> None:
-        """An eviction cut the present attempt off: count the call, once, and learn that it was not short enough.
-
-        What runs to the end of its VM was there before the notice, so the time since its dispatch is about the time it
-        ran: more only by what it queued in the VM before.
-        """
+        """An eviction cut the present attempt off: count the call, once, and learn that it was not short enough."""
         if not call.evictions:
             self.counters["evicted_calls"] += 1
             self.counters["evicted_unforeseen"] += not call.long
         call.evictions += 1
-        self._strategy.observe_cut_off(call.activation.action.app_key, now_s - call.dispatched_s)
+        self._learner.evicted(call, now_s)
 
     def finished(self, vm_id: VmId, activation_id: ActivationId, attempt: int, outcome: Outcome, now_s: float) -> None:
         call = self.current(vm_id, activation_id, attempt)
@@ -318,19 +314,8 @@ class CallFlow:
         self._room_appeared = True
         self.counters["completed"] += 1
         call.life.advance(CallEvent.RELEASED)
-        self._learn(call, now_s)
+        self._learner.completed(call, now_s)
         self._forget(call)
-
-    def _learn(self, call: Call, now_s: float) -> None:
-        outcome, spec = call.outcome, call.activation.action
-        if outcome is None or outcome.status is Status.WHISK_ERROR:
-            return  # the platform's failure says nothing of the function
-        wall_s = max(SHORTEST_RUN_S, (outcome.init_s or 0.0) + outcome.run_s)
-        # Where CPU time cannot be measured the estimate that was booked stands: it neither rises nor falls.
-        cpu_cores = call.booked_cpu if outcome.cpu_s is None else outcome.cpu_s / wall_s
-        sample = Sample(cpu_cores=cpu_cores, exec_s=max(SHORTEST_RUN_S, outcome.run_s), total_s=now_s - call.arrived_s)
-        self._policy.completed(spec.key, sample, now_s)
-        self._strategy.observe(spec.app_key, wall_s)
 
     def _release(self, call: Call, what: StepKind, note: str, now_s: float) -> None:
         vm = call.vm
