@@ -46,6 +46,7 @@ from fallow.core.model import (
     VmKind,
     VmReport,
 )
+from fallow.core.placement import Placement
 from fallow.core.policies.mws import Mws
 from fallow.core.why import StepKind
 
@@ -489,7 +490,9 @@ def test_the_story_of_a_moved_call() -> None:
         (StepKind.FINISHED, 2, R1),
     ]
     assert story.ended
-    assert story.steps[0].considered[0].vm_id == H1
+    placement = story.steps[0].detail
+    assert isinstance(placement, Placement)
+    assert placement.considered[0].vm_id == H1
     assert rig.state.why(ActivationId("other")) is None
 
 
