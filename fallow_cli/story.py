@@ -201,10 +201,33 @@ def _waits(doc: Doc) -> Iterator[str]:
         span_s = doc["waits"].get(key, 0.0)
         if span_s > 0:
             yield from _wrap(f"{span_s:8.3f} s  {text}", 0)
+            if key == "run_s":
+                yield from _slowed(doc)
     yield f"{doc['total_s']:8.3f} s  in all"
     if doc["clocks_disagreed_s"] > 0:
         excess_s = f"{doc['clocks_disagreed_s']:.3f} s"
         yield from _wrap(f"(A VM measured {excess_s} more than its controller saw pass: scaled to that.)", _INDENT)
+
+
+def _slowed(doc: Doc) -> Iterator[str]:
+    """Of the run that answered, what a shrink may have cost it: the quota's own count is an upper bound."""
+    waits = _answering_waits(doc)
+    if not waits or not waits["shrunk_run_s"]:
+        return
+    if waits["throttled_s"] is None:
+        slowed = f"how much slower is not measured ({waits['throttled_note']})"
+    else:
+        slowed = f"slowed by at most {min(waits['throttled_s'], waits['shrunk_run_s']):.3f} s"
+    yield from _wrap(f"of that {waits['shrunk_run_s']:.3f} s with fewer cores, since its VM shrank: {slowed}", _INDENT)
+
+
+def _answering_waits(doc: Doc) -> Doc | None:
+    """What the VM of the answering attempt measured beside its times."""
+    for step in reversed(doc["steps"]):
+        if "outcome" in step:
+            waits: Doc | None = step["outcome"]["vm_waits"]
+            return waits
+    return doc["record"]["vm_waits"] if doc["record"] else None
 
 
 def _costs(doc: Doc) -> Iterator[str]:

@@ -83,7 +83,7 @@ def _steps(remembered: Sequence[Mapping[str, Any]], accepted_unix_ms: int) -> li
     steps = []
     for part in remembered:
         arrival = {
-            "at_unix_ms": part["arrived_unix_ms"],
+            "at_unix_ms": float(part["arrived_unix_ms"]),
             "what": "arrived",
             "attempt": 0,
             "vm": None,

@@ -51,6 +51,8 @@ def why_unusable(vm: Vm) -> str:
     report = vm.report
     if vm.life.state is VmState.LOST:
         return "is lost"
+    if vm.deadline_passed:
+        return "is being evicted"
     if vm.deadline_s is not None:
         return "is draining: its eviction is announced"
     if not vm.connected:
