@@ -13,9 +13,9 @@ _INDENT = 12
 Doc = Mapping[str, Any]
 
 _CAUSES = {
-    "before_s": "before this controller took it up (in the durable queue, or with another controller)",
+    "before_s": "before its controller took it up (in the durable queue, or with another controller)",
     "waiting_room_s": "in the controller's waiting room, for a VM that could take it",
-    "store_s": "for the store, to let an attempt start (the fence)",
+    "store_s": "for the store's word that an attempt may start (the fence)",
     "way_s": "on the way between controller and VM, and not measured closer",
     "vm_queue_cpu_s": "in the VM's queue: its CPU was busy",
     "vm_queue_memory_s": "in the VM's queue: no memory for another container",
@@ -113,7 +113,7 @@ def _sentence(step: Doc) -> str:
         case "cut off":
             return f"Attempt {attempt} was cut off: {note}."
         case "fence asked":
-            return f"Asked the store to let attempt {attempt} start (the fence: no earlier one may answer any more)."
+            return f"Asked the store to let attempt {attempt} start (fence: no earlier one may answer any more)."
         case "fence raised":
             return "The store agreed."
         case "made durable":
@@ -204,6 +204,11 @@ def _waits(doc: Doc) -> Iterator[str]:
             if key == "run_s":
                 yield from _slowed(doc)
     yield f"{doc['total_s']:8.3f} s  in all"
+    for other in doc["controllers"]:
+        if other["remembers"] and not other["tells_sums"]:
+            parts = [f"{other['waits'][key]:.3f} s {text}" for key, text in _CAUSES.items() if other["waits"].get(key)]
+            if parts:
+                yield from _wrap(f"(controller {other['controller']} had it before: {'; '.join(parts)})", _INDENT)
     if doc["clocks_disagreed_s"] > 0:
         excess_s = f"{doc['clocks_disagreed_s']:.3f} s"
         yield from _wrap(f"(A VM measured {excess_s} more than its controller saw pass: scaled to that.)", _INDENT)

@@ -37,8 +37,15 @@ def merge(parts: Sequence[Mapping[str, Any]], missing: Sequence[str] = ()) -> di
         "attempts": max(p["attempts"] for p in parts),
         "accepted_unix_ms": accepted,
         "controllers": [
-            {"controller": p["controller"], "remembers": p["remembered"], "arrived_unix_ms": p["arrived_unix_ms"]}
-            for p in parts
+            {
+                "controller": p["controller"],
+                "remembers": p["remembered"],
+                "arrived_unix_ms": p["arrived_unix_ms"],
+                "waits": p["waits"],
+                "total_s": p["total_s"],
+                "tells_sums": p is teller,
+            }
+            for p in (remembered or parts)
         ],
         "steps": steps,
         "waits": waits,
@@ -163,13 +170,10 @@ def _unknown(
         notes.append(FORGOTTEN)
     else:
         told = {step["attempt"] for step in steps if step["what"] == "placed"}
-        lost = [n for n in range(1, max(p["attempts"] for p in parts) + 1) if n not in told]
-        started_elsewhere = [n for n in lost if told or record]
-        if started_elsewhere and (end is None or end["what"] != "refused"):
-            numbers = " and ".join(map(str, started_elsewhere))
-            notes.append(
-                f"Nobody who was asked remembers where attempt {numbers} ran: its controller is gone or forgot."
-            )
+        attempts = max(p["attempts"] for p in parts)
+        lost = [str(n) for n in range(1, attempts + 1) if n not in told and (told or record)]
+        if lost:
+            notes.append(f"Who started attempt {' and '.join(lost)} was not asked, is gone, or has forgotten it.")
     left_out = sum(part["left_out"] for part in remembered)
     if left_out:
         notes.append(f"{left_out} steps from the middle were not kept; the sums count them, the costs do not.")

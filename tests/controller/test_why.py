@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -91,7 +90,6 @@ async def test_a_dispatch_that_is_given_back_tells_what_it_waited_for(cluster) -
         Returned(activation_id=activation_id, attempt=run.attempt, reason=ReturnReason.WAITED.value, waits=waits)
     )
 
-    await asyncio.sleep(0)
     h1.link.send(replace(h1.report, seen=run.seq))  # from now on it may be tried again
     await h1.got(2)
     story = await told(cluster, activation_id)
