@@ -48,7 +48,7 @@ from fallow.core.pool_events import (
 from fallow.core.pool_ledger import ContainerView, PoolLedger
 from fallow.core.pool_limits import PREWARM_RETRY_S, SAMPLES, STARTS_PER_CALL, PoolLimits
 from fallow.core.pool_queue import PoolCall
-from fallow.core.pool_shrink import held_by_shrink, note_grown
+from fallow.core.pool_shrink import ShrinkWatch
 from fallow.core.pool_waits import QueueCause, Waited
 
 __all__ = ["PoolLimits", "PoolState"]
@@ -69,7 +69,7 @@ class PoolState:
         self._prewarm_after_s = 0.0
         self._now_s = 0.0
         self._cpu_was_open = True  # when it was last asked
-        self._cores_most = 0.0  # since the queue was last empty
+        self._shrinks = ShrinkWatch()
 
     @property
     def running(self) -> int:
@@ -241,9 +241,12 @@ class PoolState:
         self._ledger.abandon(call, container)
 
     def _on_measured(self, event: VmMeasured) -> None:
-        if event.capacity.cpu_cores > self._capacity.cpu_cores:
-            self._cores_most = max(self._cores_most, event.capacity.cpu_cores)
-            note_grown(self._ledger.queue.turns(), event.capacity.cpu_cores)
+        self._shrinks.cores_measured(
+            self._capacity.cpu_cores,
+            event.capacity.cpu_cores,
+            peak_cores=self._cpu_peak_cores,
+            queue=self._ledger.queue,
+        )
         self._capacity = event.capacity
         self._samples.append(event.used)
         self._cpu_peak_cores = max(sample.cpu_cores for sample in self._samples)
@@ -292,10 +295,9 @@ class PoolState:
             self._start_queued(oldest)
         if len(queue) == 0:
             queue.clock.set(None)
-            self._cores_most = self._capacity.cpu_cores
+            self._shrinks.queue_empty(self._capacity.cpu_cores)
         elif not self._cpu_was_open:
-            shrunk = self._held_by_shrink() if self._capacity.cpu_cores < self._cores_most else ()
-            queue.clock.set(QueueCause.CPU, shrunk)
+            queue.clock.set(QueueCause.CPU, self._held_by_shrink())
         elif self._ledger.containers.starting_count >= self._limits.max_starts:
             queue.clock.set(QueueCause.STARTS)
         else:
@@ -380,12 +382,12 @@ class PoolState:
 
     def _held_by_shrink(self) -> list[Waited]:
         table, limits = self._ledger.containers, self._limits
-        return held_by_shrink(
-            self._ledger.queue.turns(),
+        return self._shrinks.held(
+            self._ledger.queue,
             table,
+            cores=self._capacity.cpu_cores,
             cpu_fraction=limits.cpu_fraction,
             peak_cores=self._cpu_peak_cores,
-            cap_cores=table.cap_cores,
             room_mb=self._room_mb() + table.idle_mb,
             starts=limits.max_starts - table.starting_count,
         )

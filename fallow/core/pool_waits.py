@@ -6,7 +6,8 @@ event, so three running totals are enough: a call takes their reading when it en
 
 **Shrink.** Of the time for which the CPU was busy, a call is told apart for which it would have been let in with the
 most cores the VM had since the call came: by the same rule, behind the calls whose turn comes before it (as far as
-those would have been let in), and only if it then had a container or memory for one.
+those would have been let in), and only if it then had a container or memory for one. What is measured on a VM that
+shrank is what its cores allow and not what its calls would use, so the most that was measured before counts.
 
 Example: 4 cores, of which 90 % are given; three calls with a weight of 1 run, two more wait for a container that may
 start, and the VM shrinks to 2 cores. With 4 cores the rule is 3 <= 3.6 for the first of them, so the shrink keeps it

@@ -168,6 +168,29 @@ def test_without_memory_for_it_a_call_does_not_wait_because_of_the_shrink() -> N
     assert waits(out) == {"y": AttemptWaits(cpu_s=3.0)}
 
 
+def test_use_that_the_shrink_itself_keeps_low_is_no_sign_of_room() -> None:
+    rig = Rig()
+    rig.busy(("x", 4.0))
+    rig.run("y")
+    for _ in range(5):
+        rig.after(1).measured(2, cpu=2)  # within 90 % of 4; but 4 was used when it could be
+    assert waits(rig.ended(1, "x")) == {"y": AttemptWaits(cpu_s=5.0)}
+
+
+def test_use_measured_before_the_shrink_shows_room() -> None:
+    rig = Rig()
+    rig.run("x1", "a", mb=512, cap=4.0)
+    rig.started(1)
+    rig.run("x2", "b", mb=512)
+    rig.started(2)
+    rig.measured(4, cpu=2.5)
+    rig.run("y", "c", mb=512)
+    rig.after(1).measured(2, cpu=2.5)
+    rig.after(2).tell(RunEnded(container_id=ContainerId(2), activation_id=ActivationId("x2"), keep=True))
+    out = rig.after(4).tell(NoticeChanged(left_s=1.0))
+    assert waits(out) == {"y": AttemptWaits(memory_s=1.0, cpu_s=2.0, shrink_s=4.0)}
+
+
 def seen(cores: float, *, running: bool) -> CoresSeen:
     return CoresSeen(cores, running=running)
 
