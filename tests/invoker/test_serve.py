@@ -248,6 +248,20 @@ async def test_a_prewarmed_container_takes_the_first_call(
     assert await serving.stop() == 0
 
 
+async def test_idle_containers_stay_warm_beyond_what_their_limits_would_allow(
+    controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
+    vm_mb = (await controller.hear(Report)).memory_mb
+    specs = [await deploy(name, ECHO, memory_mb=int(0.7 * vm_mb)) for name in ("one", "two")]
+    for n, (spec, cold) in enumerate([(specs[0], True), (specs[1], True), (specs[0], False), (specs[1], False)]):
+        activation_id = f"{n:032x}"
+        controller.run(spec, activation_id)
+        result = await controller.hear(Result, activation_id)
+        assert (result.init_s is not None) is cold
+        reports = sum(isinstance(message, Report) for message in controller.heard)
+        await controller.until(lambda heard, n=reports: sum(isinstance(m, Report) for m in heard) >= n + 2)  # measured
+
+
 async def test_developer_errors_end_the_container(
     controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
 ) -> None:
