@@ -95,6 +95,7 @@ class RunHeader:
     rules: tuple[str, ...]
     cpu_enforced: bool
     cpu_note: str = ""
+    retries: bool = True  # False: every action was deployed as not idempotent
     benchmarks: Mapping[str, str] = field(default_factory=dict)  # action -> the benchmark function it is
 
 

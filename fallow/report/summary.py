@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fallow.core.model import VmKind
@@ -30,6 +30,9 @@ DEFINITIONS = {
     "benchmarks": "calls that did the real work of a benchmark function instead of burning and sleeping",
     "replaced": "activations placed more than once",
     "evicted_with_loss": "evictions that cut off a running call",
+    "cut_off": "calls that evictions cut off while they ran, each once, and how they ended; "
+    "failed for good = no further attempt was allowed",
+    "placements": "dispatches, those of calls placed again among them; long = taken for long by the strategy then",
     "harvested_core_s": "cores of the evictable VMs over time, in their own (emulated) cores and real seconds",
     "cost": "of the evictable VMs, in regular core-hours; regular = the same core-seconds at full price",
 }
@@ -140,10 +143,30 @@ def _vms(run: RunData) -> dict[str, Any]:
 
 def _scheduling(run: RunData) -> dict[str, Any]:
     placements = dict.fromkeys(PLACEMENTS, 0) | dict(run.counters["placements"])
+    decisions = run.counters["decisions"]
     return {
-        "evicted_with_loss": int(run.counters["decisions"].get("evictions_with_loss", 0)),
+        "evicted_with_loss": int(decisions.get("evictions_with_loss", 0)),
+        "cut_off": _cut_off(decisions),
         "replaced": int(run.counters["replaced"]),
         "placements": placements,
+    }
+
+
+def _cut_off(decisions: Mapping[str, int]) -> dict[str, int]:
+    """What became of the calls that evictions cut off; `other`: not over, or ended by another controller."""
+    calls, succeeded, own_error, not_idempotent, out_of_attempts = (
+        int(decisions.get(f"evicted_{name}", 0))
+        for name in ("calls", "succeeded", "errored", "not_idempotent", "used_up")
+    )
+    failed = not_idempotent + out_of_attempts
+    return {
+        "calls": calls,
+        "succeeded": succeeded,
+        "failed": failed,
+        "not_idempotent": not_idempotent,
+        "out_of_attempts": out_of_attempts,
+        "own_error": own_error,
+        "other": calls - succeeded - failed - own_error,
     }
 
 
@@ -168,6 +191,7 @@ def _conditions(run: RunData) -> dict[str, Any]:
         "thinned_share": _share(header.thinned_calls, header.thinned_calls + len(run.calls)),
         "cut": header.cut_calls,
         "rules": list(header.rules),
+        "retries": header.retries,
         "cpu_enforced": header.cpu_enforced,
         "cpu_note": header.cpu_note,
         "definitions": dict(DEFINITIONS),

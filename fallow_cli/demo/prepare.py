@@ -13,7 +13,7 @@ from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
 from fallow.traces.plan import BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
 from fallow.traces.vms import Life, VmTrace
-from fallow_cli.cluster import ClusterPlan, VmPlan, vms_at_once
+from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
 from fallow_cli.vm_plan import load_vm_traces, plan_from_lives, vm_lives
@@ -46,6 +46,7 @@ class DemoOptions:
     evictions: str  # "none" | "trace" | a number
     target_cores: float | None
     discount: str
+    retries: bool = True
     benchmarks: bool | None = None  # None = where the invocations are generated
 
 

@@ -55,7 +55,7 @@ async def _on_cluster(
     async with Client(cluster.operator) as operator, Client(cluster.tenant) as tenant:
         prepared = await _fitted(tenant, prepared)
         plan = prepared.replay
-        names = await _deploy(tenant, prepared)
+        names = await _deploy(tenant, prepared, retries=options.retries)
         vms = (await operator.call("GET", "/admin/v1/vms"))["vms"]
         if not quiet:
             click.echo(f"{len(names)} actions deployed, {len(plan.arrivals)} invocations to send", err=True)
@@ -119,6 +119,7 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
         thinned_calls=plan.thinned_calls,
         cut_calls=plan.cut_calls,
         rules=plan.rules,
+        retries=options.retries,
         cpu_enforced=all(vm["cpu_enforced"] for vm in vms),
         benchmarks={f.name: f.benchmark for f in plan.functions if f.benchmark},
         cpu_note="; ".join(sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]})),
@@ -137,7 +138,7 @@ async def _fitted(tenant: Client, prepared: Prepared) -> Prepared:
     return replace(prepared, replay=replace(plain, rules=(rule, *plain.rules)), without_benchmarks=None)
 
 
-async def _deploy(tenant: Client, prepared: Prepared) -> list[str]:
+async def _deploy(tenant: Client, prepared: Prepared, *, retries: bool) -> list[str]:
     """One action a function of the trace, with its memory limit; returns their names in the plan's order."""
     trace_exec = {"kind": "python:default", "code": TRACE_ACTION.read_text()}
     turns = asyncio.Semaphore(DEPLOY_AT_ONCE)
@@ -146,7 +147,7 @@ async def _deploy(tenant: Client, prepared: Prepared) -> list[str]:
         document = {
             "exec": trace_exec,
             "limits": {"memory": function.memory_mb, "timeout": 300_000, "logs": 0},
-            "annotations": [{"key": "app", "value": function.app}],
+            "annotations": [{"key": "app", "value": function.app}, {"key": "idempotent", "value": retries}],
         }
         if function.benchmark:
             document |= _benchmark(function.benchmark)

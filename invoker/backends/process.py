@@ -1,10 +1,11 @@
 """Containers that are plain processes: one runtime server each, in its own session, directory and the VM's cgroups.
 
-One process, the spawner, is inside the cgroups from the start and forks them all (`spawner`).
+One process, the spawner, is inside the cgroups from the start and forks them all (`spawner`); what a fork becomes
+depends on its kind (`runtimes`).
 
 They separate functions from each other as processes of one user do, no more: what must not be shared between tenants
 needs a backend with real isolation. The weight of CPU shares (`cap_cores`) has no meaning here, the VM's quota caps
-the sum. Memory is limited twice: the runtime sets its own data limit, and a watchdog ends a running container whose
+the sum. Memory is limited twice: each has a data limit, and a watchdog ends a running container whose
 resident memory, children included, exceeds its limit.
 """
 
@@ -150,10 +151,10 @@ class ProcessContainer:
             self.last_cpu_s = max(self.last_cpu_s, procfs.own_cpu_s(self.pid) + self._children_cpu_s)
         return self.last_cpu_s
 
-    def memory_used_mb(self) -> float:
+    def memory_used_mb(self) -> float | None:
         """Resident, children included. Pages of the spawner's image that it still shares count too: as much as a
         Python process of its own would have resident at its start, or less."""
-        return procfs.rss_mb(self.pid) if self.pid and not self._exited.is_set() else 0.0
+        return procfs.rss_mb(self.pid) if self.pid and not self._exited.is_set() else None
 
     def drain_logs(self) -> None:
         for fd in list(self._pipes):
@@ -166,7 +167,8 @@ class ProcessContainer:
 
     def check_memory(self) -> None:
         """End the process if it uses more than its limit."""
-        if not self._exited.is_set() and self.memory_used_mb() > self._memory_mb:
+        used_mb = self.memory_used_mb()
+        if used_mb is not None and used_mb > self._memory_mb:
             self._over_memory = True
             self._signal_group()
 
@@ -340,7 +342,7 @@ class ProcessBackend:
         return self._ended_cpu_s + sum(c.cpu_s() or 0.0 for c in self._live)
 
     def memory_mb(self) -> float:
-        return sum(c.memory_used_mb() for c in self._live)
+        return sum(c.memory_used_mb() or 0.0 for c in self._live)
 
     async def close(self) -> None:
         if self._watchdog is not None:

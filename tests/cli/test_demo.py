@@ -101,13 +101,13 @@ async def test_without_the_kind_the_demo_runs_without_benchmarks_and_says_so() -
     assert len(fitted.replay.arrivals) == len(prepared.replay.arrivals)
     offering: Any = FakeTenant("python:3", KIND)
     assert await running._fitted(offering, prepared) is prepared
-    await running._deploy(tenant, fitted)
+    await running._deploy(tenant, fitted, retries=True)
     assert not any(name.startswith("bench_") for name in tenant.deployed)
 
 
 async def test_benchmarks_are_deployed_with_their_kind_limits_and_arguments() -> None:
     tenant: Any = FakeTenant("python:3", KIND)
-    names = await running._deploy(tenant, prepare(OPTIONS))
+    names = await running._deploy(tenant, prepare(OPTIONS), retries=False)
     assert set(names) == set(tenant.deployed)
     for benchmark in BENCHMARKS:
         document = tenant.deployed[f"bench_{benchmark.name}"]
@@ -116,5 +116,6 @@ async def test_benchmarks_are_deployed_with_their_kind_limits_and_arguments() ->
         assert document["limits"]["memory"] == benchmark.memory_mb
         assert {p["key"]: p["value"] for p in document["parameters"]} == dict(benchmark.arguments)
         json.dumps(document)
+        assert {"key": "idempotent", "value": False} in document["annotations"]
     assert tenant.deployed["fn001"]["exec"]["kind"] == "python:default"
     assert "parameters" not in tenant.deployed["fn001"]
