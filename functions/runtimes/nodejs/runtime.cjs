@@ -309,4 +309,4 @@ class Runtime {
   }
 }
 
-module.exports = { RequestError, Runtime };
+module.exports = { EXIT_MEMORY, RequestError, Runtime, isOutOfMemory };
