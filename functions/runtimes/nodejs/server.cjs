@@ -1,6 +1,6 @@
 'use strict';
 // The server inside a Node.js container: OpenWhisk's action protocol (`POST /init` once, then `POST /run`) as HTTP/1.1,
-// one connection and one request at a time, with what OpenWhisk's Node.js runtime answers (see runtime.cjs).
+// one request at a time, with what OpenWhisk's Node.js runtime answers (see runtime.cjs).
 //
 //   node server.cjs --socket PATH               listens there; code and zips go into the folder PATH.action
 //   node server.cjs --connection FD [--ready FD TEXT]
@@ -8,13 +8,13 @@
 //                                               into ./action. TEXT is written to the second descriptor, which is then
 //                                               closed, as soon as requests are taken.
 //
-// The log reaches file descriptors 1 and 2 as it is written. After each run, and after an init that failed, the sentinel
-// line ends both streams *before* the answer is sent, so whoever has the answer can already read the whole log. A client
-// that does so needs no sentinels: where a /run has the header `X-Fallow-Sentinels: none`, none are written, and the
-// answer says `X-Fallow-Logs: complete`.
+// The log reaches file descriptors 1 and 2 as it is written. After each run, and after an init that failed, the
+// sentinel line ends both streams *before* the answer is sent, so whoever has the answer can already read the whole log.
+// A client that does so needs no sentinels: where a /run has the header `X-Fallow-Sentinels: none`, none are written,
+// and the answer says `X-Fallow-Logs: complete`.
 //
-// The name ends in .cjs so that no package.json of a folder above decides what kind of module this is. No npm package is
-// used, and no http: a container should be there soon, and that module takes longer to load than all of these files.
+// The name ends in .cjs so that no package.json of a folder above decides what kind of module this is. No npm package
+// is used, and not Node's http: that module takes some 3 ms of a container's start.
 
 const fs = require('fs');
 const net = require('net');
