@@ -22,6 +22,7 @@ from controller.api.invoke import Invoker
 from controller.api.router import Router
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
+from controller.api.why import Stories
 from controller.auth import Authenticator
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
@@ -41,7 +42,7 @@ from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
 from fallow.core.policies.base import Policy, make_policy
-from fallow.infra.clock import unix_ms
+from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import LinkServer
 from fallow.infra.log import get_logger
 from fallow.infra.records import ControllerLease
@@ -105,6 +106,12 @@ class Controller:
         self.link_url = ""
 
     def _router(self) -> Router:
+        stories = Stories(
+            controller_id=self.id,
+            strategy=self._settings.strategy,
+            story_of=lambda activation_id: self._cluster.why(activation_id, mono_s()),
+            store=self._store,
+        )
         return Router(
             auth=Authenticator(self._store, self._settings.operator_key),
             invoker=Invoker(
@@ -117,8 +124,8 @@ class Controller:
                 accepting=lambda: self._accepting,
             ),
             actions=self._actions,
-            activations=Activations(self._store, self._cluster.why),
-            admin=Admin(info=self._info, peers=self._peers, store=self._store, story_of=self._cluster.why),
+            activations=Activations(self._store, stories),
+            admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
             stats=self._stats,
             bounds=self._bounds,
             offered=lambda: self._peers.offered,

@@ -138,8 +138,8 @@ class Dispatcher:
         if message.completed:
             self.completed(vm_id, activation_id, message.attempt)
 
-    def completed(self, vm_id: VmId, activation_id: ActivationId, attempt: int) -> None:
-        self.apply(AttemptCompleted(vm_id=vm_id, activation_id=activation_id, attempt=attempt))
+    def completed(self, vm_id: VmId, activation_id: ActivationId, attempt: int, cpu_s: float | None = None) -> None:
+        self.apply(AttemptCompleted(vm_id=vm_id, activation_id=activation_id, attempt=attempt, cpu_s=cpu_s))
 
     def recorded(self, message: Recorded) -> None:
         """The final records of these stand in the store, or are another controller's to write."""
@@ -228,7 +228,7 @@ class Dispatcher:
                 )
             )
             return
-        call.vm_kind = info.kind
+        call.vm_kind, call.vm_price, call.vm_speed = info.kind, info.price, info.speed
         call.sent_unix_ms = unix_ms()
         self._stats.dispatched(call, info.kind, it.long, mono_s())
 

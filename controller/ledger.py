@@ -67,6 +67,8 @@ class InFlight:
     sent_unix_ms: int = 0  # when the last one left; 0 = none yet
     vm_id: VmId | None = None  # where that was sent
     vm_kind: VmKind | None = None
+    vm_price: float | None = None
+    vm_speed: float | None = None
     record: Record | None = None  # the accepted outcome
     bytes_held: int = 0
 

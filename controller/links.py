@@ -8,6 +8,7 @@ from controller.dispatcher import Dispatcher
 from controller.peers import Peers
 from fallow.core.cluster_events import AttemptReturned, VmJoined, VmReported
 from fallow.core.model import ActivationId, Resources, ReturnReason, VmId, VmInfo, VmKind, VmReport
+from fallow.infra import codec
 from fallow.infra.link import Link
 from fallow.infra.log import get_logger
 from fallow.infra.messages import (
@@ -90,7 +91,7 @@ class Links:
             case Result():
                 dispatcher.result(vm_id, message)
             case Completed():
-                dispatcher.completed(vm_id, ActivationId(message.activation_id), message.attempt)
+                dispatcher.completed(vm_id, ActivationId(message.activation_id), message.attempt, message.cpu_s)
             case Recorded():
                 dispatcher.recorded(message)
             case Report():
@@ -102,6 +103,7 @@ class Links:
                         activation_id=ActivationId(message.activation_id),
                         attempt=message.attempt,
                         reason=ReturnReason(message.reason),
+                        waits=codec.decode_waits(message.waits),
                     )
                 )
             case CommandDone():
@@ -146,4 +148,5 @@ def vm_report(report: Report) -> VmReport:
         seen=report.seen,
         controllers=report.controllers,
         warm=report.warm,
+        used_by=tuple((ActivationId(one), attempt, cpu_s) for one, attempt, cpu_s in report.used_by),
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from controller.ledger import InFlight
 from fallow.core.cluster_events import Conclude
 from fallow.core.model import Outcome, Status, VmId
+from fallow.infra import codec
 from fallow.infra.messages import Result
 from fallow.infra.records import Record
 
@@ -15,7 +16,7 @@ LOGS_MISSING = "There was an issue while collecting your logs. Data might be mis
 
 
 def outcome(message: Result) -> Outcome:
-    """The part of a result that decides. Raises ValueError for a status that does not exist."""
+    """The part of a result that decides or is told. Raises ValueError for a status that does not exist."""
     return Outcome(
         status=Status(message.status),
         wait_s=message.wait_s,
@@ -24,6 +25,7 @@ def outcome(message: Result) -> Outcome:
         cpu_s=message.cpu_s,
         prewarmed=message.prewarmed,
         evicted=message.evicted,
+        waits=codec.decode_waits(message.waits) if message.waits else None,
     )
 
 
@@ -44,6 +46,7 @@ def record(call: InFlight, message: Result, vm_id: VmId) -> Record:
         timed_out=message.timed_out,
         prewarmed=message.prewarmed,
         evicted=message.evicted,
+        waits=message.waits,
     )
 
 
@@ -87,6 +90,7 @@ def _record(
     prewarmed: bool = False,
     logs_missing: bool = False,
     evicted: bool = False,
+    waits: bytes = b"",
 ) -> Record:
     """What the call itself says, and how it ended."""
     action = call.activation.action
@@ -120,6 +124,9 @@ def _record(
         cause=call.cause,
         transaction_id=call.transaction_id,
         accepted_unix_ms=call.accepted_unix_ms,
+        waits=waits,
+        vm_price=call.vm_price if vm_id else None,
+        vm_speed=call.vm_speed if vm_id else None,
     )
 
 

@@ -11,7 +11,7 @@ from controller.leases import Leases
 from controller.ledger import InFlight, Ledger
 from fallow.core.model import Activation, ActivationId
 from fallow.infra import codec
-from fallow.infra.clock import mono_s
+from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.log import get_logger
 from fallow.infra.records import StreamEntry
 from fallow.infra.store import Store, StoreError
@@ -138,6 +138,8 @@ def _in_flight(entry: StreamEntry) -> InFlight:
             durable=True,
             attempts=max(entry.attempts, entry.running_attempt),
             payload_bytes=len(entry.args),
+            accepted_unix_ms=entry.accepted_unix_ms,
+            arrived_unix_ms=unix_ms(),
         ),
         action=codec.encode_action(entry.action),
         args=entry.args,

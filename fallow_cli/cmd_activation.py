@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import os
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fallow_cli.client import Client, operator_target, tenant_target, with_client
+from fallow_cli.client import Client, Target, operator_target, server_words, tenant_target, with_client
 from fallow_cli.errors import CliError
 from fallow_cli.output import show_json, show_table
 from fallow_cli.story import story_lines
+from fallow_cli.story_merge import merge
 
 ACTIVATIONS = "/api/v1/namespaces/_/activations"
 STATUS_WORDS = ("success", "application error", "developer error", "internal error")
@@ -89,11 +92,21 @@ def _fetch(activation_id: str, part: str = "") -> Any:
 
 @click.command()
 @click.argument("activation_id")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The same facts for a program; keys end in their unit.")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=None)
 def why(activation_id: str, as_json: bool, state_dir: Path | None) -> None:
-    """Tell where a recent activation was placed, and why there."""
-    story = with_client(operator_target(state_dir), _story_of(activation_id))
+    """Tell the story of an activation: attempts, VMs considered, waits by cause, notices and shrinks, cost.
+
+    With the operator's key any activation, with FALLOW_AUTH those of its own namespace.
+    """
+    wanted = activation_id.strip().lower()
+    if not re.fullmatch("[0-9a-f]{32}", wanted):
+        raise CliError(
+            f"{activation_id!r} is no activation id: one has 32 hexadecimal digits\n"
+            "`fallow activation list` shows the latest"
+        )
+    target, path = _who_asks(state_dir)
+    story = with_client(target, _story_of(wanted, path))
     if as_json:
         show_json(story)
         return
@@ -101,20 +114,38 @@ def why(activation_id: str, as_json: bool, state_dir: Path | None) -> None:
         click.echo(line)
 
 
-def _story_of(activation_id: str) -> Callable[[Client], Awaitable[Any]]:
+def _who_asks(state_dir: Path | None) -> tuple[Target, str]:
+    """Whose key is there, and the route for it: the operator's unless FALLOW_AUTH or FALLOW_URL names a tenant."""
+    tenant = os.environ.get("FALLOW_AUTH") or os.environ.get("FALLOW_URL")
+    if os.environ.get("FALLOW_OPERATOR_AUTH") or not tenant:
+        try:
+            return operator_target(state_dir), "/admin/v1/why/{id}"
+        except CliError:
+            if state_dir is not None:
+                raise
+    return tenant_target(state_dir), ACTIVATIONS + "/{id}/why"
+
+
+def _story_of(activation_id: str, path: str) -> Callable[[Client], Awaitable[Any]]:
     async def work(client: Client) -> Any:
-        stories = []
-        for url in client.target.urls:  # each controller remembers its own decisions
-            answer = await client.request("GET", f"/admin/v1/why/{activation_id}", url=url)
+        parts, missing = [], []
+        for url in client.target.urls:  # each controller remembers its own steps
+            try:
+                answer = await client.request("GET", path.format(id=activation_id), url=url)
+            except CliError as e:
+                missing.append(f"The controller at {url} did not tell its part: {e.lines()[0]}.")
+                continue
             if answer.status == 200:
-                stories.append(answer.json())
+                parts.append(answer.json())
             elif answer.status != 404:
-                raise CliError(f"{url} answered HTTP {answer.status}")
-        if not stories:
+                missing.append(f"The controller at {url} did not tell its part: {server_words(answer)}.")
+        if not parts and missing:
+            raise CliError("\n".join(missing))
+        if not parts:
             raise CliError(
-                f"no controller remembers the activation {activation_id}\n"
-                "only recent ones are kept; `fallow activation get` shows the record"
+                f"nothing is known of activation {activation_id}: no controller remembers it, and it has no record\n"
+                "a refused call leaves none; another namespace's is not shown; `fallow activation list` shows yours"
             )
-        return max(stories, key=lambda story: len(story["steps"]))
+        return merge(parts, missing)
 
     return work

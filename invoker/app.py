@@ -38,10 +38,12 @@ from fallow.infra.vmstate import VmState
 from invoker.agent_client import AgentClient
 from invoker.backends.base import Backend, StartError
 from invoker.backends.process import ProcessBackend
+from invoker.calls import VmFacts
 from invoker.code_cache import CodeCache
-from invoker.executor import Executor, VmFacts
+from invoker.executor import Executor
 from invoker.links import Links
 from invoker.recorder import Recorder, Settled
+from invoker.throttling import Throttling
 from invoker.vm import PoolView, Vm, machine_state
 
 TICK_S = 0.25
@@ -66,12 +68,16 @@ def parse_prewarm(text: str) -> tuple[tuple[str, int, int], ...]:
     return tuple(wanted)
 
 
+def cgroups_of(settings: InvokerSettings) -> tuple[Path, ...]:
+    """The directories of the VM's cgroup; none where CPU is not enforced."""
+    return tuple(Path(d) for d in settings.container_cgroups.split(":") if d)
+
+
 def make_backend(settings: InvokerSettings, run_dir: Path) -> Backend:
     """The backend that the settings name. Raises FatalError for one that is not there."""
     if settings.backend != "process":
         raise FatalError(f"backend: {settings.backend!r} is not known; there is: process")
-    cgroups = tuple(Path(d) for d in settings.container_cgroups.split(":") if d)
-    backend = ProcessBackend(run_dir=run_dir, cgroups=cgroups, max_starts=settings.max_starts)
+    backend = ProcessBackend(run_dir=run_dir, cgroups=cgroups_of(settings), max_starts=settings.max_starts)
     if left := backend.sweep():
         log.warning("containers_swept", count=left)
     return backend
@@ -97,6 +103,7 @@ class Invoker:
         )
         self._vm = Vm(now_mono_s=clock.mono_s, state=machine_state(settings.vm_id, settings.kind))
         self._backend = make_backend(settings, run_dir)
+        self._throttling = Throttling(cgroups_of(settings))
         self._codes = CodeCache(directory=run_dir / "code", fetch=store.get_code)
         self._recorder = Recorder(store=store, on_settled=self._settled)
         self._links = Links(
@@ -142,6 +149,7 @@ class Invoker:
                 await self._backend.close()
         finally:
             await self._backend.close()
+            self._throttling.close()
             await self._links.close()
             await self._codes.close()
             if self._agent is not None:
@@ -152,8 +160,12 @@ class Invoker:
         facts = VmFacts(
             vm_id=self._settings.vm_id,
             vm_kind=self._settings.kind,
+            price=self._settings.price,
+            speed=self._settings.speed,
             core_scale=lambda: self._vm.state.core_scale,
             refusal=self._refusal,
+            throttled_s=self._throttling.throttled_s,
+            throttled_note=self._throttled_note,
         )
         return Executor(
             group=group,
@@ -205,8 +217,11 @@ class Invoker:
 
     def _vm_stated(self, state: VmState) -> None:
         """The agent's word: each second, and at each change."""
-        cores_changed = not self._stated.is_set() or state.cores != self._vm.state.cores
+        before = self._vm.state.cores
+        cores_changed = not self._stated.is_set() or state.cores != before
         self._vm.state = state
+        if cores_changed:
+            self._executor.cores_changed(before, state.cores)
         changed = self._vm.set_trouble("agent", "") or cores_changed
         self._feed_sample()
         if not self._stopping and self._vm.set_notice(state.notice_left_s):
@@ -243,6 +258,12 @@ class Invoker:
             self._told = told
             self._links.send_report()
 
+    def _throttled_note(self) -> str:
+        state = self._vm.state
+        if not state.cpu_enforced:
+            return f"CPU is not enforced here: {state.cpu_note}" if state.cpu_note else "CPU is not enforced here"
+        return self._throttling.note
+
     def _refusal(self) -> ReturnReason | None:
         if self._stopping:
             return ReturnReason.DRAINING
@@ -278,7 +299,9 @@ class Invoker:
             warm=pool.warm,
             reserved_mb=pool.active_mb,
         )
-        return self._vm.report(view, seen=seen)
+        # Whoever may be cut off soon will not tell any more what it has used.
+        used_by = self._executor.used_by() if self._vm.notice_left_s is not None else ()
+        return self._vm.report(view, seen=seen, used_by=used_by)
 
     def _welcomed(self, controller_id: str, welcome: Welcome) -> None:
         for activation_id, attempt in welcome.cancel:

@@ -46,6 +46,7 @@ class Attempt:
         self._api_host = api_host
         self._start_mono_s = 0.0
         self._start_unix_ms = 0
+        self._cpu_before_s: float | None = None  # None = not begun, or not measurable
 
     async def execute(self, codes: CodeCache, *, init: bool) -> Ran | Unstarted:
         """Answers once the outcome is known; logs may still be coming."""
@@ -58,21 +59,21 @@ class Attempt:
                 return Unstarted.NO_STORE
             if found is None:
                 self._begin()
-                return self._ran(outcome.error(Status.WHISK_ERROR, outcome.NO_CODE), None, 0.0, None)
+                return self._ran(outcome.error(Status.WHISK_ERROR, outcome.NO_CODE), None, 0.0)
             code = found
         self._begin()
-        cpu_before_s = self._container.cpu_s(idle=True)
+        self._cpu_before_s = self._container.cpu_s(idle=True)
         init_s = None
         if init:
             ending = await self._init(code)
             init_s = clock.mono_s() - self._start_mono_s
             if ending is not None:
-                return self._ran(ending, init_s, 0.0, cpu_before_s)
+                return self._ran(ending, init_s, 0.0)
         run_start_s = clock.mono_s() if init else self._start_mono_s
         run_ending = await self._run(init=init)
         if isinstance(run_ending, Unstarted):
             return run_ending
-        return self._ran(run_ending, init_s, clock.mono_s() - run_start_s, cpu_before_s)
+        return self._ran(run_ending, init_s, clock.mono_s() - run_start_s)
 
     def _begin(self) -> None:
         self._start_mono_s = clock.mono_s()
@@ -106,13 +107,18 @@ class Attempt:
         except TimeoutError:
             return None
 
-    def _ran(self, ending: Ending, init_s: float | None, run_s: float, cpu_before_s: float | None) -> Ran:
-        cpu_s = self._container.cpu_s() if cpu_before_s is not None else None
+    def cpu_real_s(self) -> float | None:
+        """Real CPU seconds since it began; None = it has not, or they cannot be measured."""
+        before_s = self._cpu_before_s
+        now_s = None if before_s is None else self._container.cpu_s()
+        return None if now_s is None or before_s is None else max(0.0, now_s - before_s)
+
+    def _ran(self, ending: Ending, init_s: float | None, run_s: float) -> Ran:
         return Ran(
             ending=ending,
             start_mono_s=self._start_mono_s,
             start_unix_ms=self._start_unix_ms,
             init_s=init_s,
             run_s=run_s,
-            cpu_real_s=None if cpu_s is None or cpu_before_s is None else max(0.0, cpu_s - cpu_before_s),
+            cpu_real_s=self.cpu_real_s(),
         )

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from fallow.core.model import ActionSpec, Outcome
+from fallow.core.model import ActionSpec, Outcome, ReturnReason
+from fallow.core.pool_waits import CoresSeen
+from fallow.infra.codec import encode_waits
 from fallow.infra.messages import Result, Run
 from fallow.infra.records import Record
 from invoker.outcome import Ending
 
 CallKey = tuple[str, int]  # activation id, attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmFacts:
+    """What records say of the VM, how its cores compare with real ones, and what is measured of it."""
+
+    vm_id: str
+    vm_kind: str
+    price: float = 1.0
+    speed: float = 1.0
+    core_scale: Callable[[], float]  # real cores per core of the VM, now
+    refusal: Callable[[], ReturnReason | None]  # why no new call may start here now
+    throttled_s: Callable[[], float | None]  # for how long the CPU quota held its processes back so far; None = unknown
+    throttled_note: Callable[[], str]  # why that is unknown, in words
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +41,8 @@ class Call:
     task: asyncio.Task[None] | None = None
     result: Result | None = None
     abandoned: bool = False
+    spent_real_s: Callable[[], float | None] | None = None  # real CPU seconds of the attempt so far; None = not begun
+    cores: CoresSeen | None = None  # None = the VM's cores have not changed since it came
 
     @property
     def key(self) -> CallKey:
@@ -48,10 +67,11 @@ def make_result(
         prewarmed=outcome.prewarmed,
         timed_out=ending.timed_out,
         completed=completed,
+        waits=encode_waits(outcome.waits) if outcome.waits is not None else b"",
     )
 
 
-def make_record(call: Call, result: Result, logs: list[str], *, vm_id: str, vm_kind: str) -> Record:
+def make_record(call: Call, result: Result, logs: list[str], vm: VmFacts) -> Record:
     """The final record. Its wait counts from the moment the API accepted the call."""
     run, spec = call.run, call.spec
     return Record(
@@ -77,9 +97,12 @@ def make_record(call: Call, result: Result, logs: list[str], *, vm_id: str, vm_k
         cpu_ms=None if result.cpu_s is None else result.cpu_s * 1000,
         timed_out=result.timed_out,
         prewarmed=result.prewarmed,
-        vm_id=vm_id,
-        vm_kind=vm_kind,
+        vm_id=vm.vm_id,
+        vm_kind=vm.vm_kind,
         cause=run.cause,
         transaction_id=run.transaction_id,
         accepted_unix_ms=run.accepted_unix_ms,
+        waits=result.waits,
+        vm_price=vm.price,
+        vm_speed=vm.speed,
     )

@@ -7,10 +7,9 @@ calls that were dispatched here and have not been finished with.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, assert_never
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActivationId, ContainerId, ControllerId, Outcome, ReturnReason, Status
 from fallow.core.pool_events import (
     AbandonRun,
@@ -29,13 +28,14 @@ from fallow.core.pool_events import (
     RunRequested,
     StartContainer,
 )
+from fallow.core.pool_waits import CoresSeen
 from fallow.infra import clock, codec
 from fallow.infra.log import get_logger
 from fallow.infra.messages import Completed, Recorded, Result, Returned, Run
 from invoker import logs, outcome
 from invoker.attempt import Attempt, Ran, Unstarted
 from invoker.backends.base import Backend, Container, StartError
-from invoker.calls import Call, CallKey, make_record, make_result
+from invoker.calls import Call, CallKey, VmFacts, make_record, make_result
 from invoker.code_cache import CodeCache
 from invoker.recorder import Recorder, Settled
 
@@ -54,16 +54,6 @@ class Outbound(Protocol):
     def send(self, controller_id: str, message: Returned | Result | Completed | Recorded) -> None: ...
 
     def api_url(self, controller_id: str) -> str: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmFacts:
-    """What records say of the VM, and how its cores compare with real ones."""
-
-    vm_id: str
-    vm_kind: str
-    core_scale: Callable[[], float]  # real cores per core of the VM, now
-    refusal: Callable[[], ReturnReason | None]  # why no new call may start here now
 
 
 class Executor:
@@ -166,6 +156,26 @@ class Executor:
         for instruction in self._pool.handle(event, clock.mono_s()):
             self._do(instruction)
 
+    def used_by(self) -> list[tuple[str, int, float]]:
+        """What each running attempt has used so far: (activation, attempt, CPU in the VM's cores x seconds)."""
+        used = ((call, self._used_cpu_s(call)) for call in self._calls.values() if call.result is None)
+        return [(call.run.activation_id, call.run.attempt, cpu_s) for call, cpu_s in used if cpu_s is not None]
+
+    def _used_cpu_s(self, call: Call) -> float | None:
+        real_s = None if call.spent_real_s is None else call.spent_real_s()
+        return None if real_s is None else real_s / self._vm.core_scale()
+
+    def cores_changed(self, before: float, cores: float) -> None:
+        """The VM shrank or grew. O(calls here)."""
+        if not self._calls:
+            return
+        now_s, throttled_s = clock.mono_s(), self._vm.throttled_s()
+        for call in self._calls.values():
+            if call.result is None:
+                if call.cores is None:
+                    call.cores = CoresSeen(before, running=call.task is not None)
+                call.cores.changed(cores, now_s, throttled_s)
+
     # What the brain says.
 
     def _do(self, instruction: PoolInstruction) -> None:
@@ -179,9 +189,10 @@ class Executor:
             case DestroyContainer():
                 self._group.create_task(self._destroy(instruction))
             case ReturnUnstarted(activation_id=activation_id, attempt=attempt):
-                self._return(instruction.controller_id, (activation_id, attempt), instruction.reason)
+                waits = self._waits(self._calls[(activation_id, attempt)], instruction.waited)
+                self._return(instruction.controller_id, (activation_id, attempt), instruction.reason, waits)
             case FailUnstarted(activation_id=activation_id, attempt=attempt):
-                self._fail_unstarted(self._calls[(activation_id, attempt)], instruction.error)
+                self._fail_unstarted(self._calls[(activation_id, attempt)], instruction.error, instruction.waited)
             case AbandonRun(activation_id=activation_id, attempt=attempt):
                 self._abandon(self._calls[(activation_id, attempt)])
             case _:
@@ -200,9 +211,12 @@ class Executor:
             )
         )
 
-    def _return(self, controller_id: str, key: CallKey, reason: ReturnReason) -> None:
+    def _return(
+        self, controller_id: str, key: CallKey, reason: ReturnReason, waits: AttemptWaits | None = None
+    ) -> None:
         self._forget(key)
-        self._outbound.send(controller_id, Returned(activation_id=key[0], attempt=key[1], reason=reason.value))
+        message = Returned(activation_id=key[0], attempt=key[1], reason=reason.value, waits=codec.encode_waits(waits))
+        self._outbound.send(controller_id, message)
 
     def _forget(self, key: CallKey) -> None:
         self._calls.pop(key, None)
@@ -214,11 +228,12 @@ class Executor:
         if message is not None:
             self._outbound.send(call.controller_id, message)
 
-    def _fail_unstarted(self, call: Call, error: str) -> None:
+    def _fail_unstarted(self, call: Call, error: str, waited: AttemptWaits | None = None) -> None:
         log.error("no_container", activation=call.run.activation_id, action=str(call.spec.key), error=error)
         now_s, now_ms = clock.mono_s(), clock.unix_ms()
         ending = outcome.error(Status.WHISK_ERROR, outcome.NO_CONTAINER)
-        measured = Outcome(status=ending.status, wait_s=now_s - call.received_mono_s)
+        waits = self._waits(call, waited)
+        measured = Outcome(status=ending.status, wait_s=now_s - call.received_mono_s, waits=waits)
         result = make_result(call, ending, measured, start_unix_ms=now_ms, end_unix_ms=now_ms, completed=True)
         self._conclude(call, result, [])
         self._finish(call, None)
@@ -230,7 +245,10 @@ class Executor:
             return
         if call.task is not None:
             call.task.cancel()
-        self._finish(call, Completed(activation_id=call.run.activation_id, attempt=call.run.attempt))
+        run = call.run
+        self._finish(
+            call, Completed(activation_id=run.activation_id, attempt=run.attempt, cpu_s=self._used_cpu_s(call))
+        )
 
     # Containers.
 
@@ -303,7 +321,10 @@ class Executor:
 
     async def _attempt(self, call: Call, container: Container, order: RunInContainer) -> bool:
         """Run, answer, collect logs, record. Returns whether the container may serve again."""
+        if call.cores is not None:
+            call.cores.began(clock.mono_s(), self._vm.throttled_s())
         attempt = Attempt(call, container, api_host=self._outbound.api_url(call.controller_id))
+        call.spent_real_s = attempt.cpu_real_s
         ran = await attempt.execute(self._codes, init=order.init)
         match ran:
             case Unstarted.NO_STORE:
@@ -322,7 +343,7 @@ class Executor:
         result = make_result(
             call,
             ending,
-            self._outcome(call, ran, prewarmed=order.prewarmed),
+            self._outcome(call, ran, order),
             start_unix_ms=ran.start_unix_ms,
             end_unix_ms=ran.start_unix_ms + max(0, round((clock.mono_s() - ran.start_mono_s) * 1000)),
             completed=joined,
@@ -338,15 +359,23 @@ class Executor:
         self._finish(call, Completed(activation_id=call.run.activation_id, attempt=call.run.attempt))
         return keep
 
-    def _outcome(self, call: Call, ran: Ran, *, prewarmed: bool) -> Outcome:
+    def _outcome(self, call: Call, ran: Ran, order: RunInContainer) -> Outcome:
         return Outcome(
             status=ran.ending.status,
             wait_s=max(0.0, ran.start_mono_s - call.received_mono_s),
             init_s=ran.init_s,
             run_s=ran.run_s,
             cpu_s=None if ran.cpu_real_s is None else ran.cpu_real_s / self._vm.core_scale(),
-            prewarmed=prewarmed and ran.init_s is not None,
+            prewarmed=order.prewarmed and ran.init_s is not None,
+            waits=order.waited if call.cores is None else self._waits(call, order.waited),
         )
+
+    def _waits(self, call: Call, waited: AttemptWaits | None) -> AttemptWaits | None:
+        """What the pool measured, and what became of the VM's cores meanwhile."""
+        if call.cores is None:
+            return waited
+        vm = self._vm
+        return call.cores.told(waited, clock.mono_s(), vm.throttled_s(), vm.throttled_note())
 
     def _conclude(self, call: Call, result: Result, lines: list[str]) -> None:
         self._decide(call, result)
@@ -358,5 +387,5 @@ class Executor:
         self._outbound.send(call.controller_id, result)
 
     def _record(self, call: Call, result: Result, lines: list[str]) -> None:
-        record = make_record(call, result, lines, vm_id=self._vm.vm_id, vm_kind=self._vm.vm_kind)
+        record = make_record(call, result, lines, self._vm)
         self._recorder.add(call.controller_id, record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fallow.core.model import Resources
@@ -84,7 +84,7 @@ class Vm:
         """A controller sent a call."""
         self._last_run_mono_s[controller_id] = self.now_mono_s()
 
-    def report(self, pool: PoolView, *, seen: int) -> Report:
+    def report(self, pool: PoolView, *, seen: int, used_by: Sequence[tuple[str, int, float]] = ()) -> Report:
         """The report to one controller, whose last call here had number `seen`."""
         now = self.now_mono_s()
         self._last_run_mono_s = {c: t for c, t in self._last_run_mono_s.items() if now - t < CONTROLLER_ACTIVE_S}
@@ -104,6 +104,7 @@ class Vm:
             seen=seen,
             controllers=max(1, len(self._last_run_mono_s)),
             warm=pool.warm,
+            used_by=tuple(used_by),
         )
 
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from aiohttp import web
 
 from controller.api import params
 from controller.api.errors import bad_parameter, not_found
 from controller.api.http import Call, answer, dump
 from controller.api.records import item_json, record_json, response_json
-from fallow.core.model import ActivationId
-from fallow.core.why import Story
+from controller.api.why import Stories
 from fallow.infra.records import Record
 from fallow.infra.store import Store
-
-StoryOf = Callable[[ActivationId], Story | None]
 
 
 class Activations:
     """The routes of the collection."""
 
-    def __init__(self, store: Store, story_of: StoryOf) -> None:
+    def __init__(self, store: Store, stories: Stories) -> None:
         self._store = store
-        self._story_of = story_of
+        self._stories = stories
 
     async def list(self, request: Call) -> web.Response:
         page = params.page(request.query, "activations")
@@ -58,39 +52,11 @@ class Activations:
 
     async def why(self, request: Call, activation_id: str) -> web.Response:
         """The story, of the caller's own namespace only; the controller that placed the call keeps it for a while."""
-        story = self._story_of(ActivationId(params.check_activation_id(activation_id)))
-        if story is None or story.action.partition("/")[0] != request.namespace:
-            raise not_found()
-        return answer(200, dump(story_json(story)), request.transaction_id)
+        story = await self._stories.tell(activation_id, namespace=request.namespace)
+        return answer(200, dump(story), request.transaction_id)
 
     async def _record(self, request: Call, activation_id: str) -> Record:
         record = await self._store.get_record(request.namespace, params.check_activation_id(activation_id))
         if record is None:
             raise not_found()
         return record
-
-
-def story_json(story: Story) -> dict[str, Any]:
-    """A story as the routes show it; times in seconds since the call arrived at its controller."""
-    return {
-        "activationId": story.activation_id,
-        "action": story.action,
-        "durable": story.durable,
-        "attempts": story.attempts,
-        "ended": story.ended,
-        "left_out": story.left_out,
-        "steps": [
-            {
-                "after_s": round(step.after_s, 6),
-                "what": step.what.value,
-                "attempt": step.attempt,
-                "vm": step.vm_id,
-                "note": step.note,
-                "considered": [
-                    {"vm": c.vm_id, "kind": c.kind.value, "score": c.score, "fits": c.fits, "note": c.note}
-                    for c in step.considered
-                ],
-            }
-            for step in story.steps
-        ],
-    }

@@ -8,13 +8,13 @@ from typing import Any
 from aiohttp import web
 
 from controller.api import params
-from controller.api.activations import StoryOf, story_json
 from controller.api.errors import ApiError, malformed, not_allowed, not_found, unavailable
 from controller.api.http import answer, dump, parse_object, read_body, require_json
+from controller.api.why import Stories
 from controller.peers import CommandError, Peers
 from controller.view import ClusterInfo
 from fallow.core.lifecycle import VmState
-from fallow.core.model import ActivationId, VmId
+from fallow.core.model import VmId
 from fallow.infra.records import Identity
 from fallow.infra.store import Store, StoreError, StoreUnavailable
 
@@ -24,11 +24,11 @@ _MAX_BODY_BYTES = 64 << 10
 class Admin:
     """Answers operator requests. `route` is given the path's parts after /admin/v1."""
 
-    def __init__(self, *, info: ClusterInfo, peers: Peers, store: Store, story_of: StoryOf) -> None:
+    def __init__(self, *, info: ClusterInfo, peers: Peers, store: Store, stories: Stories) -> None:
         self._info = info
         self._peers = peers
         self._store = store
-        self._story_of = story_of
+        self._stories = stories
 
     async def route(self, request: web.BaseRequest, parts: list[str], transaction: str) -> web.Response:
         body = await self._answer(request, parts)
@@ -47,7 +47,7 @@ class Admin:
                 return await self._command(request, VmId(vm_id), verb)
             case ["why", activation_id]:
                 _only(request, "GET")
-                return self._why(activation_id)
+                return await self._stories.tell(activation_id, namespace=None)
             case ["keys"]:
                 if request.method == "GET":
                     return {"keys": [_key(identity) for identity in await self._store.list_keys()]}
@@ -55,12 +55,6 @@ class Admin:
                 return await self._put_key(request)
             case _:
                 raise not_found()
-
-    def _why(self, text: str) -> dict[str, Any]:
-        story = self._story_of(ActivationId(params.check_activation_id(text)))
-        if story is None:
-            raise not_found()
-        return story_json(story)
 
     async def _command(self, request: web.BaseRequest, vm_id: VmId, verb: str) -> dict[str, Any]:
         body = await _body(request)

@@ -119,13 +119,21 @@ class Invoker:
     def _in_flight(self, request: Call, deployed: Deployed, args: bytes, blocking: bool) -> InFlight:
         activation_id = ActivationId(os.urandom(16).hex())
         key = plain_key(request.auth_header) if deployed.spec.provide_api_key else ""
+        now_unix_ms = unix_ms()
         return InFlight(
-            activation=Activation(id=activation_id, action=deployed.spec, blocking=blocking, payload_bytes=len(args)),
+            activation=Activation(
+                id=activation_id,
+                action=deployed.spec,
+                blocking=blocking,
+                payload_bytes=len(args),
+                accepted_unix_ms=now_unix_ms,
+                arrived_unix_ms=now_unix_ms,
+            ),
             action=deployed.encoded,
             args=args,
             subject=request.identity.subject,
             transaction_id=request.transaction_id,
-            accepted_unix_ms=unix_ms(),
+            accepted_unix_ms=now_unix_ms,
             accepted_mono_s=mono_s(),
             traceparent=_traceparent(request),
             api_key=key,

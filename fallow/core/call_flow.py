@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.calls import Call
 from fallow.core.cluster_events import (
     AcceptOutcome,
@@ -21,11 +22,13 @@ from fallow.core.deadlines import Deadlines
 from fallow.core.eviction import Strategy
 from fallow.core.lifecycle import CallEvent, CallState, VmState
 from fallow.core.model import ActionSpec, Activation, ActivationId, Outcome, RefusalReason, Status, VmId
-from fallow.core.placing import Placement, Placer
+from fallow.core.placement import Placement
+from fallow.core.placing import Placer
 from fallow.core.policies.base import Policy, Sample
 from fallow.core.queueing import Queue
+from fallow.core.stories import Stories
 from fallow.core.vm_table import Vm, VmTable
-from fallow.core.why import StepKind, Story, StoryLog
+from fallow.core.why import StepKind
 
 SHORTEST_RUN_S = 1e-6  # a clock may measure a run as zero
 
@@ -42,7 +45,7 @@ class CallFlow:
         self._calls: dict[ActivationId, Call] = {}
         self._queue = Queue(limits=limits, table=table, placer=self._placer)
         self._attempt_ends: Deadlines[ActivationId] = Deadlines()
-        self._stories: dict[ActivationId, StoryLog] = {}  # oldest first
+        self.stories = Stories(limits.why_kept, self._calls)
         self._out: list[ClusterInstruction] = []
         self._fencing = 0
         self._room_appeared = False
@@ -82,11 +85,6 @@ class CallFlow:
             return 0
         return max(0, self._limits.waiting_calls // 2 - self._queue.urgent_count - self._fencing)
 
-    def why(self, activation_id: ActivationId) -> Story | None:
-        call = self._calls.get(activation_id)
-        log = call.log if call else self._stories.get(activation_id)
-        return log.story() if log else None
-
     # -- instructions
 
     def emit(self, instruction: ClusterInstruction) -> None:
@@ -100,6 +98,10 @@ class CallFlow:
                 self._offer_room(now_s)
         out, self._out = self._out, []
         return out
+
+    def vms_changed(self) -> None:
+        """A VM became usable, or is not, perhaps for another reason than before."""
+        self._placer.passed_over.stale()
 
     def room_may_have_appeared(self) -> None:
         self._room_appeared = True
@@ -124,7 +126,7 @@ class CallFlow:
             return
         call = Call(activation, now_s)
         self._calls[call.id] = call
-        self._keep_story(call)
+        self.stories.keep(call.id, call.log)
         self.counters["arrived"] += 1
         self._policy.arrived(activation.action.key, now_s)
         started = activation.attempts
@@ -145,12 +147,14 @@ class CallFlow:
         if call.needs_fence:
             self._ask_fence(call, now_s)
             return
-        if not self._queue.must_wait(call):
-            placement = self._placer.find(call, now_s)
-            if placement is not None:
-                self._dispatch(call, placement, now_s)
-                return
-        self._defer(call, now_s)
+        if self._queue.must_wait(call):
+            self._defer(call, "others of its action wait already and go first", now_s)
+            return
+        placement = self._placer.find(call, now_s)
+        if placement is not None:
+            self._dispatch(call, placement, now_s)
+        else:
+            self._defer(call, "no VM that may take it is usable", now_s)
 
     def _ask_fence(self, call: Call, now_s: float) -> None:
         if call.life.state is not CallState.FENCING:
@@ -195,19 +199,15 @@ class CallFlow:
         return call
 
     def _dispatch(self, call: Call, placement: Placement, now_s: float) -> None:
-        vm, decision, spec = placement.vm, placement.decision, call.activation.action
-        note = placement.reason
-        if call.life.state is CallState.WAITING:
-            note = f"after {now_s - call.waits_since_s:.3f} s of waiting; {note}"
+        vm, decision, spec = self._table.known(placement.info.id), placement.decision, call.activation.action
         call.life.advance(CallEvent.PLACED)
         seq = vm.book(call, decision.cpu_cores, decision.memory_mb)
         call.dispatches += 1
         call.dispatched_s = now_s
-        call.log.add(now_s, StepKind.PLACED, vm.info.id, note, placement.considered)
+        call.log.add(now_s, StepKind.PLACED, vm.info.id, placement.reason, placement)
         self._attempt_ends.set(call.id, now_s + self._attempt_limit_s(spec))
-        long = self._strategy.is_long(spec)
         self.counters["dispatched"] += 1
-        self.counters[vm.placed_names[long]] += 1
+        self.counters[vm.placed_names[placement.long]] += 1
         if call.dispatches == 2:
             self.counters["replaced"] += 1
         self.emit(
@@ -217,7 +217,7 @@ class CallFlow:
                 attempt=call.attempt,
                 seq=seq,
                 cap_cores=decision.cap_cores,
-                long=long,
+                long=placement.long,
             )
         )
 
@@ -225,20 +225,20 @@ class CallFlow:
         limits = self._limits
         return limits.max_queue_wait_s + limits.start_limit_s + 2 * spec.timeout_s + limits.deadline_margin_s
 
-    def _defer(self, call: Call, now_s: float) -> None:
+    def _defer(self, call: Call, note: str, now_s: float) -> None:
         missing = self._placer.missing(call.activation.action)
         if self._queue.is_full_for(call):
             self._refuse(call, missing or RefusalReason.OVERLOADED, now_s)
             return
         call.life.advance(CallEvent.DEFERRED)
-        call.log.add(now_s, StepKind.WAITED, None, missing or "no VM that may take it has room")
+        call.log.add(now_s, StepKind.WAITED, None, missing or note, self._placer.not_usable(call))
         self._queue.add(call, now_s)
 
     # -- on a VM
 
-    def send_back(self, call: Call, note: str, now_s: float) -> None:
+    def send_back(self, call: Call, note: str, now_s: float, waits: AttemptWaits | None = None) -> None:
         """A dispatch that was no attempt: place the same number again."""
-        self._release(call, StepKind.RETURNED, note, now_s)
+        self._release(call, StepKind.RETURNED, note, now_s, waits)
         call.life.advance(CallEvent.RETURNED)
         self.counters["returned"] += 1
         self._start(call, now_s)
@@ -287,15 +287,15 @@ class CallFlow:
             self.emit(DiscardOutcome(vm_id=vm_id, activation_id=activation_id, attempt=attempt))
             if call is not None:
                 self.cut_off(call, f"{vm_id} was evicted while it ran", now_s, evicted=True, ended=True)
-            elif (log := self._stories.get(activation_id)) is not None:
-                log.add(now_s, StepKind.DISCARDED, vm_id, f"of attempt {attempt}")
+            else:
+                self.stories.late_result(activation_id, attempt, vm_id, now_s)
             return
         call.life.advance(CallEvent.ANSWERED)
         call.outcome = outcome
         self.counters["finished"] += 1
         if call.evictions:
             self.counters["evicted_succeeded" if outcome.status is Status.SUCCESS else "evicted_errored"] += 1
-        call.log.add(now_s, StepKind.FINISHED, vm_id, outcome.status.text)
+        call.log.add(now_s, StepKind.FINISHED, vm_id, outcome.status.text, outcome)
         self.emit(AcceptOutcome(vm_id=vm_id, activation_id=activation_id, attempt=attempt))
 
     def completed(self, vm_id: VmId, activation_id: ActivationId, attempt: int, now_s: float) -> None:
@@ -331,10 +331,10 @@ class CallFlow:
         self._policy.completed(spec.key, sample, now_s)
         self._strategy.observe(spec.app_key, wall_s)
 
-    def _release(self, call: Call, what: StepKind, note: str, now_s: float) -> None:
+    def _release(self, call: Call, what: StepKind, note: str, now_s: float, waits: AttemptWaits | None = None) -> None:
         vm = call.vm
         assert vm is not None, f"{call.id} is on no VM"
-        call.log.add(now_s, what, vm.info.id, note)
+        call.log.add(now_s, what, vm.info.id, note, waits)
         vm.release(call)
         self._attempt_ends.drop(call.id)
         self._room_appeared = True
@@ -393,11 +393,6 @@ class CallFlow:
         call.log.ended = True
         del self._calls[call.id]
         self._attempt_ends.drop(call.id)
-
-    def _keep_story(self, call: Call) -> None:
-        self._stories[call.id] = call.log
-        if len(self._stories) > self._limits.why_kept:
-            del self._stories[next(iter(self._stories))]
 
     def validate(self) -> None:
         self._queue.validate()

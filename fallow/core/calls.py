@@ -42,8 +42,7 @@ class Call:
         self.activation = activation
         self.arrived_s = now_s
         self.life = CallLifecycle()
-        self.log = StoryLog(activation.id, activation.action, now_s)
-        self.log.durable = activation.durable
+        self.log = StoryLog(activation, now_s)
         self.attempt = 0  # the attempt that runs, or is next to start
         self.fence = activation.attempts  # as far as this controller knows it; 0 = absent
         self.asked_expect = 0  # of the RaiseFence that is out

@@ -49,7 +49,7 @@ from fallow.core.lifecycle import CallState, VmEvent, VmState
 from fallow.core.model import ActivationId, ReturnReason, VmId, VmReport
 from fallow.core.policies.base import Policy
 from fallow.core.vm_table import Vm, VmStatus, VmTable
-from fallow.core.why import StepKind, Story
+from fallow.core.why import CoresChange, StepKind, Story
 
 __all__ = ["ClusterLimits", "ClusterState"]
 
@@ -80,6 +80,8 @@ class ClusterState:
             case AttemptFinished():
                 flow.finished(event.vm_id, event.activation_id, event.attempt, event.outcome, now_s)
             case AttemptCompleted():
+                if event.cpu_s is not None:
+                    flow.stories.used(event.activation_id, event.attempt, event.vm_id, event.cpu_s, now_s)
                 flow.completed(event.vm_id, event.activation_id, event.attempt, now_s)
             case VmReported():
                 self._reported(event, now_s)
@@ -136,9 +138,12 @@ class ClusterState:
         """
         return dict(self._flow.counters)
 
-    def why(self, activation_id: ActivationId) -> Story | None:
-        """The story of a call in flight or among the last `why_kept`; None = not known (any more)."""
-        return self._flow.why(activation_id)
+    def why(self, activation_id: ActivationId, now_s: float | None = None) -> Story | None:
+        """The story of one of the last `why_kept` calls; None = not known (any more).
+
+        The time of a call that is not over is summed up to `now_s` (None: to its last step).
+        """
+        return self._flow.stories.tell(activation_id, now_s)
 
     def vms(self, now_s: float) -> list[VmStatus]:
         """Every VM, lost ones for a while too, in the order of joining."""
@@ -213,7 +218,12 @@ class ClusterState:
             self._take_report(vm, event.report, now_s)
 
     def _take_report(self, vm: Vm, report: VmReport, now_s: float) -> None:
+        before = vm.report.capacity.cpu_cores
         vm.take_report(report, now_s)
+        if report.capacity.cpu_cores != before:
+            _tell_cores(vm, CoresChange(before=before, after=report.capacity.cpu_cores), now_s)
+        for activation_id, attempt, cpu_s in report.used_by:
+            self._flow.stories.used(activation_id, attempt, vm.info.id, cpu_s, now_s)
         if report.notice_left_s is not None:
             self._noticed(vm, now_s + report.notice_left_s, now_s)
         elif vm.deadline_s is not None:
@@ -249,7 +259,7 @@ class ClusterState:
             vm.shut = True
             self._refresh(vm, now_s)
         self._flow.counters[f"returned_{event.reason.name.lower()}"] += 1
-        self._flow.send_back(call, event.reason.value, now_s)
+        self._flow.send_back(call, event.reason.value, now_s, event.waits)
 
     # -- VMs: silence, loss, eviction
 
@@ -292,6 +302,7 @@ class ClusterState:
             self._ring_off(vm, now_s)
             vm.life.advance(VmEvent.FORGOTTEN)
             self._table.remove(vm)
+            self._flow.vms_changed()
             return
         self._timers.set(vm.info.id, self._next_look(vm, now_s))
 
@@ -347,6 +358,8 @@ class ClusterState:
             self._flow.room_may_have_appeared()
 
     def _set_usable(self, vm: Vm, usable: bool, now_s: float) -> None:
+        if not (usable and vm.usable):
+            self._flow.vms_changed()
         if self._table.set_usable(vm, usable) and vm.on_ring:
             self._policy.vm_usable(vm.info.id, usable, now_s)
 
@@ -367,6 +380,12 @@ def _tell_calls(vm: Vm, note: str, now_s: float) -> None:
     """Into the stories of all calls on the VM."""
     for call in vm.calls.values():
         call.log.add(now_s, StepKind.NOTICE, vm.info.id, note)
+
+
+def _tell_cores(vm: Vm, change: CoresChange, now_s: float) -> None:
+    for call in vm.calls.values():
+        if call.life.state is CallState.DISPATCHED:
+            call.log.add(now_s, StepKind.CORES, vm.info.id, "", change)
 
 
 def _running(vm: Vm) -> list[Call]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import (
     Activation,
     ActivationId,
@@ -86,6 +87,7 @@ class AttemptReturned:
     activation_id: ActivationId
     attempt: int
     reason: ReturnReason
+    waits: AttemptWaits | None = None  # what it waited for there
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ class AttemptCompleted:
     vm_id: VmId
     activation_id: ActivationId
     attempt: int
+    cpu_s: float | None = None  # what a cancelled attempt had used, in the VM's cores x seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

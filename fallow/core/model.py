@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import NewType
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.value import value
 
 ActivationId = NewType("ActivationId", str)  # 32 lower-case hex digits, minted by the API
@@ -124,6 +125,8 @@ class Activation:
     durable: bool = False  # it has an entry in the stream, so every start needs the fence raised first
     attempts: int = 0  # the fence found when the entry was claimed: starts that an earlier controller may have made
     payload_bytes: int = 0  # size of the arguments, for the byte bound of the waiting room
+    accepted_unix_ms: int = 0  # when the API accepted it, and when this controller took it up: for its story only
+    arrived_unix_ms: int = 0
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -137,6 +140,7 @@ class Outcome:
     cpu_s: float | None = None  # CPU time of init and run, in the VM's own cores x seconds; None = not measurable
     prewarmed: bool = False  # a cold start in a container that had been started ahead of time
     evicted: bool = False  # cut off by the end of its VM
+    waits: AttemptWaits | None = None  # None = it waited for nothing, or its VM does not tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,8 @@ class VmReport:
     seen: int = 0  # the last dispatch of this controller that the invoker had taken
     controllers: int = 1  # controllers that sent an activation here in the last 10 s
     warm: int = 0  # idle initialised containers
+    # While an eviction is announced: what each running attempt has used, CPU in the VM's cores x seconds.
+    used_by: tuple[tuple[ActivationId, int, float], ...] = ()
 
 
 class ReturnReason(StrEnum):

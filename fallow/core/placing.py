@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fallow.core.calls import Call
-from fallow.core.eviction import Strategy
+from fallow.core.eviction import KindChoice, Strategy
 from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
+from fallow.core.passed_over import PassedOverVms
+from fallow.core.placement import PassedOver, Placement
 from fallow.core.policies.base import ClusterView, Policy
-from fallow.core.value import value
 from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
-
-
-@value(frozen=True, slots=True, kw_only=True)
-class Placement:
-    vm: Vm
-    decision: Decision
-    reason: str  # the policy's, after what was passed over
-    considered: tuple[Considered, ...]
 
 
 class Placer:
@@ -27,12 +20,14 @@ class Placer:
         self._policy = policy
         self._strategy = strategy
         self._table = table
+        self.passed_over = PassedOverVms(table)
 
     def find(self, call: Call, now_s: float) -> Placement | None:
         """None = nothing usable may take it now. A policy is asked once a kind, however often the strategy names it."""
         runtime = call.activation.action.kind
         asked: list[tuple[VmKind, Decision]] = []  # three at most: shorter to walk than to hash
-        for choice in self._strategy.kinds(call.activation.action):
+        choices = self._strategy.kinds(call.activation.action)
+        for choice in choices:
             decision = next((seen for kind, seen in asked if kind is choice.kind), None) if asked else None
             if decision is None:
                 if not self._table.usable(choice.kind, runtime):
@@ -41,8 +36,18 @@ class Placer:
                 asked.append((choice.kind, decision))
             if decision.vm_id is None or (choice.only_if_fits and not decision.fits):
                 continue
-            return self._placement(decision, choice.kind, asked)
+            return self._placement(call, decision, choices, asked)
         return None
+
+    def not_usable(self, call: Call) -> tuple[PassedOver, ...]:
+        """The VMs that this call cannot be given to now, with room or without, and why."""
+        runtime = call.activation.action.kind
+        if call.avoid is not None:
+            return self.passed_over.closed_to(call)
+        for kind in VmKind:
+            if not self._table.all_offer(kind, runtime):
+                return self.passed_over.closed_to(call)
+        return self.passed_over.unusable()
 
     def _ask(self, call: Call, kind: VmKind, now_s: float) -> Decision:
         hiding = call.avoid is not None or not self._table.all_offer(kind, call.activation.action.kind)
@@ -83,16 +88,28 @@ class Placer:
             cap_cores=decision.cap_cores,
         )
 
-    def _placement(self, decision: Decision, kind: VmKind, asked: list[tuple[VmKind, Decision]]) -> Placement:
+    def _placement(
+        self, call: Call, decision: Decision, choices: tuple[KindChoice, ...], asked: list[tuple[VmKind, Decision]]
+    ) -> Placement:
         assert decision.vm_id is not None
         vm = self._table.get(decision.vm_id)
         assert vm is not None
-        reason, considered = decision.reason, decision.considered
+        reason, considered, kind = decision.reason, decision.considered, vm.info.kind
         if len(asked) > 1:
             passed = [(other, seen) for other, seen in asked if other is not kind]
             reason = "".join(f"no {other} VM fits; " for other, _ in passed) + reason
             considered = tuple(c for _, seen in passed for c in seen.considered) + considered
-        return Placement(vm=vm, decision=decision, reason=reason, considered=considered)
+        return Placement(
+            info=vm.info,
+            cores=vm.report.capacity.cpu_cores,
+            decision=decision,
+            reason=reason,
+            considered=considered,
+            choices=choices,
+            asked=tuple([other for other, _ in asked]),
+            long=self._strategy.is_long(call.activation.action),
+            passed_over=self.not_usable(call),
+        )
 
     def missing(self, spec: ActionSpec) -> RefusalReason | None:
         """What the cluster lacks for the action; None = VMs for it are there, with room or without."""

@@ -27,7 +27,6 @@ container is never taken from the call it was started for, but that call may tak
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import assert_never
 
 from fallow.core.lifecycle import ContainerEvent, ContainerState
@@ -48,25 +47,12 @@ from fallow.core.pool_events import (
     VmMeasured,
 )
 from fallow.core.pool_ledger import ContainerView, PoolLedger
+from fallow.core.pool_limits import PREWARM_RETRY_S, SAMPLES, STARTS_PER_CALL, PoolLimits
 from fallow.core.pool_queue import PoolCall
+from fallow.core.pool_shrink import ShrinkWatch
+from fallow.core.pool_waits import QueueCause, Waited
 
-SAMPLES = 5  # one-second samples of the VM's use that count
-STARTS_PER_CALL = 2  # a failed container start is tried once more
-PREWARM_RETRY_S = 5.0  # after a failed start ahead of time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLimits:
-    """The bounds of one VM's pool."""
-
-    queue_calls: int
-    queue_bytes: int  # of arguments
-    keep_alive_s: float  # an idle container older than this is destroyed
-    reserve_after_s: float = 1.0  # from then on freed memory is kept for the call that waits longest
-    max_queue_wait_s: float = 30.0  # a call that waited so long is given back
-    max_starts: int = 4  # containers starting at once
-    cpu_fraction: float = 0.9  # of the cores, above which nothing is admitted
-    prewarm: tuple[tuple[str, int, int], ...] = ()  # (kind, memory_mb, containers to keep ready)
+__all__ = ["PoolLimits", "PoolState"]
 
 
 class PoolState:
@@ -83,6 +69,8 @@ class PoolState:
         self._draining = False
         self._prewarm_after_s = 0.0
         self._now_s = 0.0
+        self._cpu_was_open = True  # when it was last asked
+        self._shrinks = ShrinkWatch()
 
     @property
     def running(self) -> int:
@@ -128,7 +116,8 @@ class PoolState:
 
     def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]:
         """What to do now. O(1) where nothing waits, else O(calls that wait) at most."""
-        self._now_s = now_s
+        self._now_s = self._ledger.now_s = now_s
+        self._ledger.queue.clock.advance(now_s)
         match event:
             case RunRequested():
                 self._on_run(event)
@@ -164,6 +153,7 @@ class PoolState:
             payload_bytes=event.payload_bytes,
             cap_cores=event.cap_cores,
             arrived_s=self._now_s,
+            cores_most=self._capacity.cpu_cores,
         )
         if call.key in self._ledger.calls:
             return  # sent twice
@@ -256,6 +246,12 @@ class PoolState:
         self._ledger.abandon(call, container)
 
     def _on_measured(self, event: VmMeasured) -> None:
+        self._shrinks.cores_measured(
+            self._capacity.cpu_cores,
+            event.capacity.cpu_cores,
+            peak_cores=self._cpu_peak_cores,
+            queue=self._ledger.queue,
+        )
         self._capacity = event.capacity
         self._samples.append(event.used)
         self._cpu_peak_cores = max(sample.cpu_cores for sample in self._samples)
@@ -301,10 +297,22 @@ class PoolState:
                 self._ledger.start((kind, memory_mb), None)
 
     def _schedule(self) -> None:
-        """Start every queued call that may start, in the order of the module's text."""
-        oldest = self._ledger.queue.oldest()
-        if oldest is None:
-            return
+        """Start every queued call that may start, in the order of the module's text, and note why the others wait."""
+        queue = self._ledger.queue
+        oldest = queue.oldest()
+        if oldest is not None:
+            self._start_queued(oldest)
+        if len(queue) == 0:
+            queue.clock.set(None)
+            self._shrinks.queue_empty(self._capacity.cpu_cores)
+        elif not self._cpu_was_open:
+            queue.clock.set(QueueCause.CPU, self._held_by_shrink())
+        elif self._ledger.containers.starting_count >= self._limits.max_starts:
+            queue.clock.set(QueueCause.STARTS)
+        else:
+            queue.clock.set(QueueCause.MEMORY)
+
+    def _start_queued(self, oldest: PoolCall) -> None:
         promised_mb = 0.0
         blocked: set[CodeKey] = set()  # what one call of an action cannot get, the next cannot either
         if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
@@ -383,10 +391,22 @@ class PoolState:
 
     def _cpu_open(self) -> bool:
         limit_cores = self._limits.cpu_fraction * self._capacity.cpu_cores
-        if self._cpu_peak_cores <= limit_cores and self._capacity.cpu_cores > 0:
-            return True
-        containers = (*self._ledger.containers.busy, *self._ledger.containers.starting)
-        return sum(c.call.cap_cores for c in containers if c.call is not None) <= limit_cores
+        self._cpu_was_open = (
+            self._cpu_peak_cores <= limit_cores and self._capacity.cpu_cores > 0
+        ) or self._ledger.containers.cap_cores <= limit_cores
+        return self._cpu_was_open
+
+    def _held_by_shrink(self) -> list[Waited]:
+        table, limits = self._ledger.containers, self._limits
+        return self._shrinks.held(
+            self._ledger.queue,
+            table,
+            cores=self._capacity.cpu_cores,
+            cpu_fraction=limits.cpu_fraction,
+            peak_cores=self._cpu_peak_cores,
+            room_mb=self._room_mb() + table.idle_mb,
+            starts=limits.max_starts - table.starting_count,
+        )
 
     def _room_mb(self) -> float:
         """Memory for new containers, without destroying any."""

@@ -89,6 +89,12 @@ class ContainerTable:
         return self._busy.values()
 
     @property
+    def cap_cores(self) -> float:
+        """The weights of the calls that run or have a container that starts for them. O(containers that do)."""
+        containers = (*self._busy.values(), *self._starting.values())
+        return sum(c.call.cap_cores for c in containers if c.call is not None)
+
+    @property
     def idle(self) -> Iterable[Container]:
         """Oldest first."""
         return self._idle.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId, Resources, ReturnReason
 from fallow.core.value import value
 
@@ -124,6 +125,7 @@ class RunInContainer:
     attempt: int
     init: bool
     prewarmed: bool
+    waited: AttemptWaits | None = None  # None = it starts at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class ReturnUnstarted:
     activation_id: ActivationId
     attempt: int
     reason: ReturnReason
+    waited: AttemptWaits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,7 @@ class FailUnstarted:
     activation_id: ActivationId
     attempt: int
     error: str
+    waited: AttemptWaits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

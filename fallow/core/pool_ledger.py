@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
 from fallow.core.model import ActivationId, ContainerId, ReturnReason
 from fallow.core.pool_containers import IDLE, CodeKey, Container, ContainerTable, Stock
@@ -20,6 +21,7 @@ from fallow.core.pool_events import (
     StartContainer,
 )
 from fallow.core.pool_queue import CallKey, CallQueue, PoolCall
+from fallow.core.pool_waits import Waited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class PoolLedger:
         self.queue = CallQueue()
         self.awaiting: dict[CodeKey, dict[CallKey, PoolCall]] = {}  # each has a container that starts for it
         self.awaiting_count = 0
+        self.now_s = 0.0  # of the event that is being handled
         self._out: list[PoolInstruction] = []
 
     def take_instructions(self) -> list[PoolInstruction]:
@@ -80,6 +83,7 @@ class PoolLedger:
                 attempt=call.attempt,
                 init=init,
                 prewarmed=prewarmed,
+                waited=_told(call),
             )
         )
 
@@ -89,6 +93,9 @@ class PoolLedger:
         call.container_id = container.id
         self.awaiting.setdefault(call.action.container_key, {})[call.key] = call
         self.awaiting_count += 1
+        if call.waited is None:
+            call.waited = Waited()
+        call.waited.awaits_since_s = self.now_s
 
     def stop_awaiting(self, call: PoolCall) -> None:
         """The container that starts for it, if it still does, is anyone's."""
@@ -101,6 +108,8 @@ class PoolLedger:
         if container is not None:
             container.call = None
         call.container_id = None
+        if call.waited is not None:
+            call.waited.start_s += self.now_s - call.waited.awaits_since_s
 
     def _leave_queue(self, call: PoolCall) -> None:
         if call in self.queue:
@@ -117,7 +126,11 @@ class PoolLedger:
         del self.calls[call.key]
         self._out.append(
             ReturnUnstarted(
-                controller_id=call.controller_id, activation_id=call.activation_id, attempt=call.attempt, reason=reason
+                controller_id=call.controller_id,
+                activation_id=call.activation_id,
+                attempt=call.attempt,
+                reason=reason,
+                waited=_told(call),
             )
         )
 
@@ -126,7 +139,11 @@ class PoolLedger:
         del self.calls[call.key]
         self._out.append(
             FailUnstarted(
-                controller_id=call.controller_id, activation_id=call.activation_id, attempt=call.attempt, error=error
+                controller_id=call.controller_id,
+                activation_id=call.activation_id,
+                attempt=call.attempt,
+                error=error,
+                waited=_told(call),
             )
         )
 
@@ -167,3 +184,7 @@ class PoolLedger:
             assert container.call is call
         for container in self.containers:
             assert container.call is None or self.calls[container.call.key] is container.call
+
+
+def _told(call: PoolCall) -> AttemptWaits | None:
+    return None if call.waited is None else call.waited.told()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId
+from fallow.core.pool_waits import QueueClock, Waited
 
 CallKey = tuple[ActivationId, int]  # activation and attempt: an attempt is one call here
 
@@ -23,6 +24,8 @@ class PoolCall:
     arrived_s: float
     container_id: ContainerId | None = None  # the one that starts for it, or that it runs in
     failed_starts: int = 0
+    cores_most: float = 0.0  # of the VM since the call came; kept up to date while it is queued
+    waited: Waited | None = None  # None = it has not waited so far
 
     @property
     def key(self) -> CallKey:
@@ -37,6 +40,7 @@ class CallQueue:
         self._by_namespace: dict[str, dict[CallKey, PoolCall]] = {}
         self._calls = 0
         self._bytes = 0
+        self.clock = QueueClock()
 
     def __len__(self) -> int:
         return self._calls
@@ -50,6 +54,9 @@ class CallQueue:
         self._by_namespace.setdefault(call.action.namespace, {})[call.key] = call
         self._calls += 1
         self._bytes += call.payload_bytes
+        if call.waited is None:
+            call.waited = Waited()
+        self.clock.enters(call.waited)
 
     def put_back(self, call: PoolCall) -> None:
         """Add a call that had left, at the place its arrival gives it. O(calls of its namespace)."""
@@ -66,6 +73,8 @@ class CallQueue:
         del calls[call.key]
         self._calls -= 1
         self._bytes -= call.payload_bytes
+        if call.waited is not None:
+            self.clock.leaves(call.waited)
         if not calls:
             del self._by_namespace[namespace]
         elif served:

@@ -204,6 +204,10 @@ class VmTable:
     def get(self, vm_id: VmId) -> Vm | None:
         return self._vms.get(vm_id)
 
+    def known(self, vm_id: VmId) -> Vm:
+        """Raises KeyError if it is gone."""
+        return self._vms[vm_id]
+
     def add(self, vm: Vm) -> None:
         self._vms[vm.info.id] = vm
         self._rings[vm.info.kind].add(vm.info.id)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgpack
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActionSpec
 from fallow.infra.messages import (
     Cancel,
@@ -141,6 +142,21 @@ def decode_action(data: bytes) -> ActionSpec:
     if len(data) > _CACHED_ACTION_BYTES:
         return _decode_action(data)
     return _decode_action_cached(data)
+
+
+def encode_waits(waits: AttemptWaits | None) -> bytes:
+    """For `waits` of Result, Returned and Record; None is no bytes."""
+    return b"" if waits is None else pack(_WAITS.fields_of(waits))
+
+
+def decode_waits(data: bytes) -> AttemptWaits | None:
+    """What `encode_waits` made, by this version or another. Raises CodecError."""
+    if not data:
+        return None
+    values = unpack(data)
+    if type(values) is not list:
+        raise CodecError("not the waits of an attempt: no list of fields")
+    return typing.cast(AttemptWaits, _WAITS.build(values))
 
 
 def _encode_action(spec: ActionSpec) -> bytes:
@@ -288,6 +304,7 @@ def _nested(codec: _Codec) -> _Convert:
 _BY_TAG = {tag: _Codec(cls) for tag, cls in _TAGS.items()}
 _BY_CLASS = {_TAGS[tag]: (tag, codec) for tag, codec in _BY_TAG.items()}
 _ACTION = _Codec(ActionSpec)
+_WAITS = _Codec(AttemptWaits)
 
 
 def _inner(value: object) -> tuple[Any, ...]:

@@ -36,6 +36,7 @@ class Report:
     seen: int = 0
     controllers: int = 1
     warm: int = 0
+    used_by: tuple[tuple[str, int, float], ...] = ()  # activation, attempt, cpu_s: of running attempts, under a notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Returned:
     activation_id: str
     attempt: int
     reason: str
+    waits: bytes = b""  # as of Result
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Result:
     timed_out: bool = False
     evicted: bool = False
     completed: bool = False
+    waits: bytes = b""  # an encoded AttemptWaits; empty = none, as with most calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class Completed:
 
     activation_id: str
     attempt: int
+    cpu_s: float | None = None  # of a cancelled attempt: CPU time in the VM's cores x seconds until then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

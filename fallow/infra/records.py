@@ -75,6 +75,9 @@ class Record:
     cause: str = ""
     transaction_id: str = ""
     accepted_unix_ms: int = 0
+    waits: bytes = b""  # an encoded AttemptWaits (codec.decode_waits); empty = none, or its VM does not tell
+    vm_price: float | None = None  # of one core-second there, relative to a regular VM; None = not told
+    vm_speed: float | None = None  # of one core there, relative to a regular VM's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +17,6 @@ from fallow_cli.errors import CliError
 from fallow_cli.machine import free_ports, vm_memory_mb
 from fallow_cli.main import cli
 from fallow_cli.state import RunningCluster, StateDir
-from fallow_cli.story import story_lines
 from fallow_cli.vm_plan import plan_from_traces
 
 
@@ -157,30 +154,6 @@ def test_a_wrong_invocation_trace_ends_the_demo_before_anything_starts(tmp_path:
     assert code == 1
     assert "t.csv:3" in output
     assert not (tmp_path / "out").exists()
-
-
-def test_a_story_reads_as_sentences() -> None:
-    step: dict[str, Any] = {
-        "after_s": 0.25,
-        "what": "placed",
-        "attempt": 1,
-        "vm": "h1",
-        "note": "fits",
-        "considered": [{"vm": "h1", "kind": "harvest", "score": 0.5, "fits": True, "note": ""}],
-    }
-    story = {
-        "activationId": "a" * 32,
-        "action": "guest/echo",
-        "durable": False,
-        "attempts": 1,
-        "ended": True,
-        "left_out": 0,
-        "steps": [step],
-    }
-    head, placed, considered = story_lines(json.loads(json.dumps(story)))
-    assert "guest/echo" in head
-    assert "placed on h1 as attempt 1: fits" in placed
-    assert "score 0.50" in considered
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -47,6 +47,7 @@ from fallow.core.model import (
     VmKind,
     VmReport,
 )
+from fallow.core.placement import Placement
 from fallow.core.policies.base import Policy, make_policy
 from fallow.core.policies.mws import Mws
 from fallow.core.why import StepKind
@@ -624,7 +625,8 @@ def test_around_a_policy_that_is_blind_to_notices() -> None:
     assert story is not None
     step = story.steps[0]
     assert step.note == f"least loaded that may take it: {home} may not"
-    assert [(one.vm_id, one.fits) for one in step.considered] == [(home, True), (other, True)]
+    assert isinstance(step.detail, Placement)
+    assert [(one.vm_id, one.fits) for one in step.detail.considered] == [(home, True), (other, True)]
     rig.join("r1")
     (third,) = rig.arrive("c3")
     assert isinstance(third, Dispatch)
@@ -655,7 +657,9 @@ def test_the_story_of_a_moved_call() -> None:
         (StepKind.FINISHED, 2, R1),
     ]
     assert story.ended
-    assert story.steps[0].considered[0].vm_id == H1
+    placement = story.steps[0].detail
+    assert isinstance(placement, Placement)
+    assert placement.considered[0].vm_id == H1
     assert rig.state.why(ActivationId("other")) is None
 
 

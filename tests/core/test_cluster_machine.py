@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 import fallow.core.policies  # noqa: F401 - registers the policies
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.cluster import ClusterLimits, ClusterState
 from fallow.core.cluster_events import (
     AcceptOutcome,
@@ -66,6 +67,8 @@ from fallow.core.model import (
     VmReport,
 )
 from fallow.core.policies.base import ClusterView, Policy, Sample, make_policy, policies
+from fallow.core.why import StepKind, Story
+from fallow.core.why_cost import attempt_costs
 
 LIMITS = ClusterLimits(
     waiting_calls=4,
@@ -82,7 +85,13 @@ KINDS = {"r1": VmKind.REGULAR, "h1": VmKind.HARVEST, "h2": VmKind.HARVEST, "s1":
 GRACE_S = 3.0
 LONG_S = 5.0  # what a long call runs
 FORBIDDING = ("no-failures", "bounded:90")  # long calls on regular VMs only
-OK = Outcome(status=Status.SUCCESS, run_s=0.1, cpu_s=0.05)
+OK = Outcome(
+    status=Status.SUCCESS,
+    wait_s=0.3,
+    run_s=0.1,
+    cpu_s=0.05,
+    waits=AttemptWaits(cpu_s=0.1, shrink_s=0.05, start_s=0.1),
+)
 ALL_VMS = st.sampled_from([VmId(name) for name in KINDS])
 Held = tuple[ActivationId, int]
 
@@ -168,6 +177,8 @@ class ClusterMachine(RuleBasedStateMachine):
         self.calls: dict[ActivationId, Activation] = {}
         self.durable: set[ActivationId] = set()
         self.ended: dict[ActivationId, ClusterInstruction] = {}
+        self.arrived_s: dict[ActivationId, float] = {}
+        self.ended_s: dict[ActivationId, float] = {}
         self.fence: dict[ActivationId, int] = {}  # as the store has it
         self.asked: dict[ActivationId, RaiseFence] = {}
         self.granted: set[Held] = set()
@@ -256,6 +267,7 @@ class ClusterMachine(RuleBasedStateMachine):
     def end(self, call_id: ActivationId, how: ClusterInstruction) -> None:
         assert call_id not in self.ended, f"ended twice: {self.ended[call_id]} and {how}"
         self.ended[call_id] = how
+        self.ended_s[call_id] = self.now_s
         if not isinstance(how, AcceptOutcome):
             self.unbook(call_id)
 
@@ -303,6 +315,7 @@ class ClusterMachine(RuleBasedStateMachine):
             payload_bytes=10,
         )
         self.calls[call.id] = call
+        self.arrived_s[call.id] = self.now_s
         if durable:
             self.durable.add(call.id)
             self.fence[call.id] = attempts
@@ -389,7 +402,11 @@ class ClusterMachine(RuleBasedStateMachine):
             return
         self.booked[vm.id].pop(held, None)
         del vm.running[held]
-        out = self.feed(AttemptReturned(vm_id=vm.id, activation_id=held[0], attempt=held[1], reason=reason))
+        out = self.feed(
+            AttemptReturned(
+                vm_id=vm.id, activation_id=held[0], attempt=held[1], reason=reason, waits=AttemptWaits(memory_s=0.2)
+            )
+        )
         assert not [i for i in out if isinstance(i, Dispatch) and (i.vm_id, i.activation_id) == (vm.id, held[0])]
 
     @precondition(lambda self: self.history)
@@ -534,12 +551,27 @@ class ClusterMachine(RuleBasedStateMachine):
     @invariant()
     def everybody_has_a_story(self) -> None:
         for call_id in self.unfinished():
-            story = self.cluster.why(call_id)
+            story = self.cluster.why(call_id, self.now_s)
             assert story is not None
             assert not story.ended
+            self.check_sums(story, self.now_s - self.arrived_s[call_id])
         for call_id in list(self.ended)[-3:]:
-            story = self.cluster.why(call_id)
-            assert story is None or story.ended or isinstance(self.ended[call_id], AcceptOutcome)
+            story = self.cluster.why(call_id, self.now_s)
+            if story is not None:
+                assert story.ended
+                self.check_sums(story, self.ended_s[call_id] - self.arrived_s[call_id])
+
+    def check_sums(self, story: Story, span_s: float) -> None:
+        """The waits by cause are the time from arrival to answer, or to now: no more, no less, none negative."""
+        assert all(part_s > 0 for part_s in story.spent.by_cause.values())
+        assert story.spent.total_s == pytest.approx(span_s, abs=1e-9)
+        if not story.left_out:
+            costs = attempt_costs(story)
+            assert [cost.wasted for cost in costs] == [
+                step.what is StepKind.CUT_OFF
+                for step in story.steps
+                if step.what in (StepKind.CUT_OFF, StepKind.FINISHED)
+            ] + [False] * on_vm(story)
 
     def teardown(self) -> None:
         if not hasattr(self, "cluster"):
@@ -574,6 +606,13 @@ class ClusterMachine(RuleBasedStateMachine):
             self.vms[fresh] = World(id=fresh, kind=VmKind.REGULAR, runtimes=runtimes, cores=8.0)
             self.booked[fresh] = {}
             self.join(fresh)
+
+
+def on_vm(story: Story) -> bool:
+    """Does its last dispatch still run?"""
+    ends = (StepKind.CUT_OFF, StepKind.FINISHED, StepKind.RETURNED)
+    moves = [step.what for step in story.steps if step.what in (*ends, StepKind.PLACED)]
+    return bool(moves) and moves[-1] is StepKind.PLACED
 
 
 class BlindMachine(ClusterMachine):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId, Resources, ReturnReason
 from fallow.core.pool import PoolLimits, PoolState
@@ -395,7 +397,8 @@ def test_a_call_that_waited_too_long_is_given_back() -> None:
     story.runs(("x1", 1))
     story.run("x2", "b")
     assert story.tick(29.9) == []
-    assert story.tick(0.1) == [back("x2", ReturnReason.WAITED)]
+    waited = AttemptWaits(memory_s=30.0)
+    assert story.tick(0.1) == [replace(back("x2", ReturnReason.WAITED), waited=waited)]
 
 
 def test_a_notice_returns_what_has_not_started_and_lets_the_rest_run() -> None:

@@ -9,10 +9,12 @@ clock or of a better measurement.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId, Resources
 from fallow.core.pool import PoolLimits, PoolState
@@ -84,6 +86,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.capacity_mb = 0.0
         self.draining = False
         self.held: dict[Key, ActionSpec] = {}
+        self.came_s: dict[Key, float] = {}
         self.begun: set[Key] = set()
         self.count = 0
 
@@ -108,9 +111,11 @@ class PoolMachine(RuleBasedStateMachine):
                         group.remove(cid)
                 assert cid not in world.running, "a running call is never destroyed without AbandonRun or RunEnded"
                 world.destroying.append(cid)
-            case ReturnUnstarted(activation_id=activation_id, attempt=attempt):
+            case ReturnUnstarted(activation_id=activation_id, attempt=attempt, waited=waited):
+                self.check_waits((activation_id, attempt), waited)
                 self.give_up((activation_id, attempt))
-            case FailUnstarted(activation_id=activation_id, attempt=attempt):
+            case FailUnstarted(activation_id=activation_id, attempt=attempt, waited=waited):
+                self.check_waits((activation_id, attempt), waited)
                 self.give_up((activation_id, attempt))
             case AbandonRun(container_id=cid, activation_id=activation_id, attempt=attempt):
                 assert world.running.pop(cid) == (activation_id, attempt)
@@ -125,6 +130,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert key in self.held
         assert key not in self.begun
         self.begun.add(key)
+        self.check_waits(key, order.waited)
         self.world.idle.remove(order.container_id)  # its server answers, and nothing runs in it
         code = self.held[key].container_key
         assert order.init == (order.container_id not in self.world.code)
@@ -136,6 +142,13 @@ class PoolMachine(RuleBasedStateMachine):
             self.fits()
         self.world.held_mb[order.container_id] = limit_mb
 
+    def check_waits(self, key: Key, waited: AttemptWaits | None) -> None:
+        """Every second that a call was here without running has exactly one cause."""
+        told = waited or AttemptWaits()
+        parts = (told.cpu_s, told.memory_s, told.starts_s, told.shrink_s, told.start_s)
+        assert all(part >= 0 for part in parts)
+        assert sum(parts) == pytest.approx(self.now_s - self.came_s[key], abs=1e-9)
+
     def give_up(self, key: Key) -> None:
         assert key not in self.begun
         del self.held[key]
@@ -145,6 +158,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.count += 1
         key = (ActivationId(f"call{self.count}"), 1)
         self.held[key] = action
+        self.came_s[key] = self.now_s
         self.send(key, action, size, cap)
 
     def send(self, key: Key, action: ActionSpec, size: int, cap: float) -> None:

@@ -88,7 +88,7 @@ def test_every_message_class_has_a_tag_of_its_own() -> None:
 def test_the_wire_format_stands() -> None:
     """Bytes that an older version wrote: a change here breaks restarts one by one."""
     assert raw(encode([Completed(activation_id="a", attempt=3), Cancel(activation_id="b", attempt=1)])) == [
-        [5, "a", 3],
+        [5, "a", 3, None],
         [35, "b", 1],
     ]
     assert raw(encode([Recorded(activation_ids=["a"])])) == [[6, ["a"], []]]
@@ -102,7 +102,7 @@ def test_the_wire_format_stands() -> None:
         1.0,
         0.5,
         ["python:3"],
-        [4.0, 2048.0, 1.5, 100.0, 0, 0, False, True, "", None, 0, 1, 0],
+        [4.0, 2048.0, 1.5, 100.0, 0, 0, False, True, "", None, 0, 1, 0, []],
     ]
 
 
@@ -133,11 +133,12 @@ def test_enum_values_pass_as_plain_ones() -> None:
 
 
 def test_a_newer_peers_messages_are_skipped_and_its_fields_ignored() -> None:
-    frame = pack([[5, "a", 3, "a new field", {"another": 1}], [99, {"a new": "message"}], [35, "b", 1]])
+    frame = pack([[5, "a", 3, None, "a new field", {"another": 1}], [99, {"a new": "message"}], [35, "b", 1]])
     assert decode(frame) == [Completed(activation_id="a", attempt=3), Cancel(activation_id="b", attempt=1)]
 
 
 def test_an_older_peers_missing_fields_take_their_defaults() -> None:
+    assert decode(pack([[5, "a", 3]])) == [Completed(activation_id="a", attempt=3)]
     assert decode(pack([[36, 7, "withdraw"]])) == [VmCommand(command_id=7, verb="withdraw")]
     assert decode(pack([[2, 4.0, 2048.0, 1.5, 100.0]])) == [report]
     assert decode(pack([[1, *dataclasses.astuple(hello)[:8], [4.0, 2048.0, 1.5, 100.0], [["a" * 32, 2]]]])) == [hello]

@@ -12,7 +12,7 @@ from fallow.infra.messages import Run
 from fallow.infra.records import Record
 from fallow.infra.store import StoreError, StoreUnavailable, WriteVerdict
 from invoker import outcome, recorder
-from invoker.calls import Call, make_record, make_result
+from invoker.calls import Call, VmFacts, make_record, make_result
 from invoker.recorder import Recorder, Settled
 
 
@@ -40,7 +40,15 @@ def make_ended(make_spec: Callable[..., ActionSpec], make_run: Callable[..., Run
         ending = outcome.error(Status.WHISK_ERROR, "x")
         measured = outcome_of(ending)
         result = make_result(call, ending, measured, start_unix_ms=1, end_unix_ms=2, completed=True)
-        return make_record(call, result, [], vm_id="r1", vm_kind="regular")
+        vm = VmFacts(
+            vm_id="r1",
+            vm_kind="regular",
+            core_scale=lambda: 1.0,
+            refusal=lambda: None,
+            throttled_s=lambda: None,
+            throttled_note=lambda: "",
+        )
+        return make_record(call, result, [], vm)
 
     return make
 

@@ -39,14 +39,14 @@ class ActivationStore:
         replies = await self._connection.run_all(calls)
         return [WriteVerdict(verdict.decode()) for verdicts in replies for verdict in verdicts]
 
-    async def get_record(self, namespace: str, activation_id: str) -> Record | None:
-        """None = no such record in this namespace."""
+    async def get_record(self, namespace: str | None, activation_id: str) -> Record | None:
+        """None = no such record in this namespace (in any, where `namespace` is None)."""
         key = keys.record(activation_id)
         document, result, logs = await self._connection.call("HMGET", key, "d", "r", "l")
         if document is None:
             return None
         record = _record(key, document, result, logs)
-        return record if record.namespace == namespace else None
+        return record if namespace in (None, record.namespace) else None
 
     async def list_records(
         self,
