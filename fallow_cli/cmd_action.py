@@ -121,7 +121,8 @@ def _exec(file: Path, kind: str | None, main: str | None) -> dict[str, Any]:
         raise CliError(f"cannot read {file}: {e.strerror}") from None
     chosen = kind or KIND_OF_SUFFIX.get(file.suffix)
     if chosen is None:
-        raise CliError(f"cannot tell the runtime of {file.name}\nname one with --kind, such as --kind python:3")
+        names = "--kind python:default or --kind nodejs:default"
+        raise CliError(f"cannot tell the runtime of {file.name}\nname one, such as {names}")
     if raw[:4] == b"PK\x03\x04":
         code = base64.b64encode(raw).decode()
     else:

@@ -134,7 +134,13 @@ class Invoker:
                 loops.append(group.create_task(self._backend.supervise()))
                 loops.append(group.create_task(every(TICK_S, self._tick)))
                 linking = group.create_task(self._links.run())
-                log.info("invoker_ready", vm=self._settings.vm_id, kind=self._settings.kind, cores=self._vm.state.cores)
+                log.info(
+                    "invoker_ready",
+                    vm=self._settings.vm_id,
+                    kind=self._settings.kind,
+                    cores=self._vm.state.cores,
+                    runtimes=list(self._backend.kinds),
+                )
                 await stop.wait()
                 await self._drain()
                 linking.cancel()

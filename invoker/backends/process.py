@@ -274,8 +274,11 @@ class ProcessBackend:
     async def open(self) -> None:
         """See Backend.open."""
         if not self._runtimes:
-            self._run_dir.mkdir(parents=True, exist_ok=True)
-            self._runtimes = await self.in_thread(functools.partial(find_runtimes, self._run_dir))
+            try:
+                self._run_dir.mkdir(parents=True, exist_ok=True)
+                self._runtimes = await self.in_thread(functools.partial(find_runtimes, self._run_dir))
+            except OSError as e:
+                raise StartError(f"cannot make ready {self._run_dir}: {e}") from e
             self.kinds = tuple(self._runtimes)
         env = environment(self._run_dir, (runtime.env for runtime in self._runtimes.values()))
         self._spawner = await open_spawner(self._script, env=env, cgroups=self._cgroups, in_thread=self.in_thread)

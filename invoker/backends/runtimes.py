@@ -125,8 +125,8 @@ def top_level(found: Distribution) -> list[Path]:
 
 
 def find_nodejs(_: Path) -> Found:
-    """The `node` of the PATH, where it starts and is new enough."""
-    node = shutil.which("node")
+    """The `node` of the PATH, else the one installed beside this interpreter, where it starts and is new enough."""
+    node = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
     if node is None:
         return {}
     try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support.containers import LIMIT_S, SENTINEL, Container, packed
+from support.containers import LIMIT_S, NODE, SENTINEL, Container, packed
 
 SERVER = Path(__file__).parents[2] / "functions" / "runtimes" / "nodejs" / "server.cjs"
 ECHO = "function main(args) { return args }"
@@ -21,7 +21,7 @@ ECHO = "function main(args) { return args }"
 
 @pytest.fixture
 def container() -> Iterator[Container]:
-    started = Container("node", str(SERVER))
+    started = Container(NODE, str(SERVER))
     yield started
     started.close()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.containers import LIMIT_S, SENTINEL, Container, packed
+from support.containers import LIMIT_S, NODE, SENTINEL, Container, packed
 
 RUNTIMES = Path(__file__).parents[2] / "functions" / "runtimes"
 
@@ -46,7 +46,7 @@ LANGUAGES = {
         surrogate="def main(args):\n    return {'x': '\\ud800'}\n",
     ),
     "nodejs": Language(
-        command=("node", str(RUNTIMES / "nodejs" / "server.cjs")),
+        command=(NODE, str(RUNTIMES / "nodejs" / "server.cjs")),
         entry="index.js",
         echo="function main(args) { return args }\n",
         log="function main() {\n"

@@ -94,6 +94,13 @@ async def test_a_container_without_memory_says_so(
     assert await c.post("/run", run()) == Broken(sent=True, out_of_memory=True)
 
 
+async def test_a_request_that_has_no_room_is_out_of_memory_too(backend: ProcessBackend, nodejs: str) -> None:
+    c = await start(backend, kind=nodejs, memory_mb=128)
+    await c.post("/init", init("const kept = Buffer.alloc(80 << 20)\nfunction main() { return { n: kept.length } }"))
+    assert isinstance(await c.post("/run", run()), Answer)
+    assert await c.post("/run", run(text="x" * (180 << 20))) == Broken(sent=True, out_of_memory=True)
+
+
 @pytest.mark.parametrize("statement", ["process.exit(3)", "process.abort()", "process.kill(process.pid, 'SIGKILL')"])
 async def test_other_ends_are_not_for_memory(backend: ProcessBackend, nodejs: str, statement: str) -> None:
     exits: list[int] = []

@@ -193,6 +193,11 @@ async def test_start_says_why_it_failed(backend: ProcessBackend, run_dir: Path) 
 
 
 async def test_open_says_why_it_failed(run_dir: Path) -> None:
+    (run_dir / "file").touch()
+    backend = ProcessBackend(run_dir=run_dir / "file")
+    with pytest.raises(StartError, match=r"cannot make ready .*file"):
+        await backend.open()
+    await backend.close()
     backend = ProcessBackend(run_dir=run_dir, cgroups=(run_dir / "none",))
     with pytest.raises(StartError, match=r"cannot enter the VM's cgroup: .*none"):
         await backend.open()

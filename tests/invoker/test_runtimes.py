@@ -115,4 +115,8 @@ def test_the_node_of_the_path_is_asked_once_what_it_is(run_dir: Path, monkeypatc
         1024: ["--max-old-space-size=928"],
     }
     monkeypatch.setenv("PATH", str(run_dir))
+    monkeypatch.setattr(sys, "executable", str(run_dir / "bin" / "python"))
+    monkeypatch.delenv("NODE_OPTIONS")
+    assert list(runtimes.find_nodejs(run_dir)) == ["nodejs:22"], "beside the interpreter"
+    monkeypatch.setattr(sys, "executable", str(run_dir / "python"))
     assert runtimes.find_nodejs(run_dir) == {}

@@ -10,6 +10,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 SENTINEL = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 LIMIT_S = 20.0
+# As the invoker finds it; a machine without one fails what needs it.
+NODE = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent)) or "node"
 
 
 class Container:

@@ -1,6 +1,6 @@
 'use strict';
-// One action in its container: /init loads it, /run calls it. The answers are those of OpenWhisk's Node.js runtime: what
-// an action throws is 502 and ends the container's service, a promise it rejects is a 200 with `error`.
+// One action in its container: /init loads it, /run calls it. The answers are those of OpenWhisk's Node.js runtime:
+// what an action throws is 502 and ends the container's service, a promise it rejects is a 200 with `error`.
 
 const { isUtf8 } = require('buffer');
 const fs = require('fs');
@@ -12,7 +12,7 @@ const MAIN_FILE = 'main__.js';
 const MAIN_MODULE_FILE = 'main__.mjs';
 // What Node says of code that is an ECMAScript module and was taken for CommonJS.
 const MODULE_SYNTAX =
-  /^(Cannot use (import statement|'import\.meta') outside a module|Unexpected token 'export'|await is only valid in .*)$/;
+  /^(Cannot use (import statement|'import\.meta') outside a module|Unexpected token 'export'|await is only valid in )/;
 const NAME_PATH = /^[\p{ID_Start}$_][\p{ID_Continue}$]*(\.[\p{ID_Start}$_][\p{ID_Continue}$]*)*$/u;
 
 // The answer to a request is this status and text, other than 200.
@@ -66,9 +66,9 @@ function encodeResult(result) {
   try {
     text = typeof result === 'object' && result !== null ? JSON.stringify(result) : undefined;
   } catch (error) {
-    const nested = error instanceof RangeError;
-    const text = nested ? "The action's result is nested too deeply." : `The action's result is not JSON: ${describe(error)}`;
-    throw new RequestError(502, text);
+    const deep = error instanceof RangeError && error.message.startsWith('Maximum call stack');
+    const why = deep ? 'is nested too deeply.' : `is not JSON: ${describe(error)}`;
+    throw new RequestError(502, `The action's result ${why}`);
   }
   // Not only what is a string is none: an object may say by toJSON that it is one.
   if (text === undefined || (text[0] !== '{' && text[0] !== '[')) {
@@ -123,9 +123,10 @@ function memberAt(object, names) {
   return names.reduce((value, name) => value?.[name], object);
 }
 
+// Whether code may use a name: a reserved word, such as `default`, is one of an export only.
 function canBeRead(name) {
   try {
-    new Function(`return ${name}`); // eslint-disable-line no-new-func -- compiled, never called: a reserved word is none
+    new Function(`return ${name}`); // compiled, never called
     return true;
   } catch {
     return false;
@@ -309,4 +310,4 @@ class Runtime {
   }
 }
 
-module.exports = { RequestError, Runtime };
+module.exports = { EXIT_MEMORY, RequestError, Runtime, isOutOfMemory };

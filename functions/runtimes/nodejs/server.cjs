@@ -1,6 +1,6 @@
 'use strict';
 // The server inside a Node.js container: OpenWhisk's action protocol (`POST /init` once, then `POST /run`) as HTTP/1.1,
-// one connection and one request at a time, with what OpenWhisk's Node.js runtime answers (see runtime.cjs).
+// one request at a time, with what OpenWhisk's Node.js runtime answers (see runtime.cjs).
 //
 //   node server.cjs --socket PATH               listens there; code and zips go into the folder PATH.action
 //   node server.cjs --connection FD [--ready FD TEXT]
@@ -8,19 +8,19 @@
 //                                               into ./action. TEXT is written to the second descriptor, which is then
 //                                               closed, as soon as requests are taken.
 //
-// The log reaches file descriptors 1 and 2 as it is written. After each run, and after an init that failed, the sentinel
-// line ends both streams *before* the answer is sent, so whoever has the answer can already read the whole log. A client
-// that does so needs no sentinels: where a /run has the header `X-Fallow-Sentinels: none`, none are written, and the
-// answer says `X-Fallow-Logs: complete`.
+// The log reaches file descriptors 1 and 2 as it is written. After each run, and after an init that failed, the
+// sentinel line ends both streams *before* the answer is sent, so whoever has the answer can already read the whole log.
+// A client that does so needs no sentinels: where a /run has the header `X-Fallow-Sentinels: none`, none are written,
+// and the answer says `X-Fallow-Logs: complete`.
 //
-// The name ends in .cjs so that no package.json of a folder above decides what kind of module this is. No npm package is
-// used, and no http: a container should be there soon, and that module takes longer to load than all of these files.
+// The name ends in .cjs so that no package.json of a folder above decides what kind of module this is. No npm package
+// is used, and not Node's http: that module takes some 3 ms of a container's start.
 
 const fs = require('fs');
 const net = require('net');
 const path = require('path');
 const { LogStreams } = require('./logs.cjs');
-const { RequestError, Runtime } = require('./runtime.cjs');
+const { EXIT_MEMORY, RequestError, Runtime, isOutOfMemory } = require('./runtime.cjs');
 
 const HEAD_LIMIT_BYTES = 65_536;
 const BODY_LIMIT_BYTES = 192 << 20; // 48 MiB of code are 64 MiB in base64
@@ -49,44 +49,46 @@ function contentLength(lower) {
 class Connection {
   #socket;
   #runtime;
-  #chunks = []; // what came and is not yet part of a request
-  #size = 0;
-  #head = null; // of the request whose body is coming: { target, sentinels, length }
+  #waiting = Buffer.alloc(0); // what came and is not yet part of a request
+  #request = null; // whose body is coming: { target, sentinels, body, have }
   #busy = false;
 
   constructor(socket, runtime) {
     this.#socket = socket;
     this.#runtime = runtime;
-    socket.on('data', (chunk) => {
-      this.#chunks.push(chunk);
-      this.#size += chunk.length;
-      this.#advance();
-    });
+    socket.on('data', (chunk) => this.#take(chunk));
     socket.on('error', () => {}); // the client gave up this request; 'close' follows
   }
 
+  #take(chunk) {
+    if (this.#busy || this.#request === null) {
+      this.#waiting = this.#waiting.length ? Buffer.concat([this.#waiting, chunk]) : chunk;
+    } else {
+      this.#fill(chunk);
+    }
+    if (!this.#busy) this.#advance();
+  }
+
   #advance() {
-    if (this.#busy) return;
     try {
-      if (this.#head === null) this.#readHead();
+      if (this.#request === null) this.#readHead();
     } catch (error) {
+      if (isOutOfMemory(error)) process.exit(EXIT_MEMORY);
       if (!(error instanceof RequestError)) throw error;
       this.#send(error.status, JSON.stringify({ error: error.message }), true);
       this.#busy = true; // what follows cannot be told from a body
       this.#socket.end();
       return;
     }
-    if (this.#head === null || this.#size < this.#head.length) return;
-    const { target, sentinels, length } = this.#head;
-    const data = this.#joined();
-    this.#keep(data.subarray(length));
-    this.#head = null;
+    if (this.#request === null || this.#request.have < this.#request.body.length) return;
+    const request = this.#request;
+    this.#request = null;
     this.#busy = true;
-    this.#answer(target, data.subarray(0, length), sentinels);
+    this.#answer(request);
   }
 
   #readHead() {
-    const data = this.#joined();
+    const data = this.#waiting;
     const end = data.indexOf('\r\n\r\n');
     if (end < 0) {
       if (data.length > HEAD_LIMIT_BYTES) throw new RequestError(431, "The request's head is too large.");
@@ -94,15 +96,24 @@ class Connection {
     }
     const head = data.toString('latin1', 0, end + 2);
     const lower = head.toLowerCase();
-    this.#head = {
+    this.#request = {
       target: head.split(' ', 2).join(' '),
       sentinels: !lower.includes(NO_SENTINELS),
-      length: contentLength(lower),
+      body: Buffer.allocUnsafe(contentLength(lower)), // at once: code is large, and pieces would be joined to a copy
+      have: 0,
     };
-    this.#keep(data.subarray(end + 4));
+    this.#waiting = Buffer.alloc(0);
+    this.#fill(data.subarray(end + 4));
   }
 
-  async #answer(target, body, sentinels) {
+  #fill(data) {
+    const { body, have } = this.#request;
+    const taken = data.copy(body, have);
+    this.#request.have += taken;
+    if (taken < data.length) this.#waiting = data.subarray(taken);
+  }
+
+  async #answer({ target, body, sentinels }) {
     let status = 200;
     let text;
     try {
@@ -114,7 +125,7 @@ class Connection {
     }
     this.#send(status, text, sentinels);
     this.#busy = false;
-    if (this.#size) this.#advance();
+    if (this.#waiting.length) this.#advance();
   }
 
   #send(status, text, sentinels) {
@@ -123,16 +134,6 @@ class Connection {
       `HTTP/1.1 ${status} ${STATUS_TEXT[status] ?? 'Error'}\r\nContent-Type: application/json\r\n${logs}` +
         `Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`
     );
-  }
-
-  #joined() {
-    if (this.#chunks.length !== 1) this.#keep(Buffer.concat(this.#chunks));
-    return this.#chunks[0];
-  }
-
-  #keep(data) {
-    this.#chunks = [data];
-    this.#size = data.length;
   }
 }
 

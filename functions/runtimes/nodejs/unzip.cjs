@@ -56,7 +56,9 @@ function readDirectory(data) {
   if (count === 0xffff || at === 0xffffffff) throw refused('is a Zip64 archive, which is not supported.');
   const entries = [];
   for (let n = 0; n < count; n += 1) {
-    if (at + CENTRAL_BYTES > end || data.readUInt32LE(at) !== CENTRAL_SIGNATURE) throw noZip('its directory is damaged');
+    if (at + CENTRAL_BYTES > end || data.readUInt32LE(at) !== CENTRAL_SIGNATURE) {
+      throw noZip('its directory is damaged');
+    }
     const nameBytes = data.readUInt16LE(at + 28);
     const next = at + CENTRAL_BYTES + nameBytes + data.readUInt16LE(at + 30) + data.readUInt16LE(at + 32);
     if (next > end) throw noZip('its directory is cut off');
@@ -76,8 +78,9 @@ function readDirectory(data) {
 }
 
 function findEnd(data) {
-  for (let at = data.length - END_BYTES; at >= Math.max(0, data.length - END_BYTES - 0xffff); at -= 1) {
-    if (data.readUInt32LE(at) === END_SIGNATURE && at + END_BYTES + data.readUInt16LE(at + 20) <= data.length) return at;
+  const last = data.length - END_BYTES;
+  for (let at = last; at >= Math.max(0, last - 0xffff); at -= 1) {
+    if (data.readUInt32LE(at) === END_SIGNATURE && at + data.readUInt16LE(at + 20) <= last) return at;
   }
   throw noZip('it has no directory');
 }
