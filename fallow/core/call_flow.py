@@ -229,7 +229,7 @@ class CallFlow:
             self._refuse(call, missing or RefusalReason.OVERLOADED, now_s)
             return
         call.life.advance(CallEvent.DEFERRED)
-        call.log.add(now_s, StepKind.WAITED, None, missing or note, self._placer.not_usable(call))
+        call.log.add(now_s, StepKind.WAITED, None, missing or note, self._placer.passed_over.by(call))
         self._queue.add(call, now_s)
 
     # -- on a VM
