@@ -81,7 +81,6 @@ class Controller:
         self._dispatcher = Dispatcher(
             controller_id=self.id,
             cluster=self._cluster,
-            strategy=strategy,
             ledger=self._ledger,
             peers=self._peers,
             store=store,

@@ -34,7 +34,6 @@ from fallow.core.cluster_events import (
     VmDisconnected,
     VmJoined,
 )
-from fallow.core.eviction import Strategy
 from fallow.core.model import ActivationId, ControllerId, ReturnReason, VmId
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import Link
@@ -51,7 +50,6 @@ class Dispatcher:
         *,
         controller_id: ControllerId,
         cluster: ClusterState,
-        strategy: Strategy,
         ledger: Ledger,
         peers: Peers,
         store: Store,
@@ -61,7 +59,6 @@ class Dispatcher:
     ) -> None:
         self._controller_id = controller_id
         self._cluster = cluster
-        self._strategy = strategy
         self._ledger = ledger
         self._peers = peers
         self._store = store
@@ -233,7 +230,7 @@ class Dispatcher:
             return
         call.vm_kind, call.vm_price, call.vm_speed = info.kind, info.price, info.speed
         call.sent_unix_ms = unix_ms()
-        self._stats.dispatched(call, info.kind, self._strategy.is_long(call.activation.action), mono_s())
+        self._stats.dispatched(call, info.kind, it.long, mono_s())
 
     def _accept(self, it: AcceptOutcome) -> None:
         call = self._ledger.get(it.activation_id)

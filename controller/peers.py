@@ -50,6 +50,11 @@ class Peers:
         """Runtime kinds that some VM has offered since this controller started."""
         return tuple(self._offered)
 
+    @property
+    def live(self) -> frozenset[str]:
+        """Runtime kinds that VMs linked now offer."""
+        return frozenset(kind for peer in tuple(self._peers.values()) for kind in peer.info.runtimes)
+
     def info(self, vm_id: VmId) -> VmInfo | None:
         """What a linked VM said of itself; None where none of that id is linked."""
         peer = self._peers.get(vm_id)

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from fallow.core.model import VmKind
+from fallow.core.names import natural_key
 from fallow_cli.errors import CliError
 from fallow_cli.state import StateDir, default_state_dir
 
@@ -166,3 +168,10 @@ def with_client(target: Target, work: Callable[[Client], Awaitable[T]], *, timeo
             return await work(client)
 
     return asyncio.run(main())
+
+
+async def list_vms(client: Client) -> list[dict[str, Any]]:
+    """Every VM, regular ones first, then in natural order of ids: h2 before h10."""
+    document = await client.call("GET", "/admin/v1/vms")
+    vms: list[dict[str, Any]] = document["vms"]
+    return sorted(vms, key=lambda vm: (vm["kind"] != VmKind.REGULAR, natural_key(vm["id"])))

@@ -12,74 +12,29 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fallow.core.monitor import CORES_PER_VM
 from fallow.infra.clock import mono_s
 from fallow.infra.redis_server import RedisServer, RedisServerError, start_redis
-from fallow.infra.settings import (
-    RESERVED_ENV,
-    AgentSettings,
-    ControllerSettings,
-    InvokerSettings,
-    SettingsError,
-    load,
-)
-from fallow_cli.client import Client, Target
+from fallow.infra.settings import RESERVED_ENV
+from fallow_cli.client import Client, Target, list_vms
+from fallow_cli.cluster_plan import ClusterPlan
 from fallow_cli.errors import CliError
-from fallow_cli.options import harvest_price
+from fallow_cli.machine import free_ports
+from fallow_cli.options import check_settings, harvest_price
 from fallow_cli.state import RunningCluster, StateDir
 
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 MAX_RESTARTS = 5  # of controllers, within RESTART_WINDOW_S
 RESTART_WINDOW_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmPlan:
-    """One VM to start with. `life` is the trace it plays (fallow.traces.vms.Life as JSON), None = constant cores."""
-
-    id: str
-    kind: str
-    cores: float
-    memory_mb: float
-    speed: float = 1.0
-    price: float = 1.0
-    life: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterPlan:
-    """Everything a local cluster is started with. Times are real seconds."""
-
-    vms: tuple[VmPlan, ...]
-    port: int = 3233
-    controllers: int = 1
-    policy: str | None = None  # None = as the settings file and the environment say
-    strategy: str | None = None
-    seed: int | None = None
-    target_cores: float | None = None
-    core_scale: float = 1.0
-    notice_s: float = 30.0
-    keep_alive_s: float = 600.0
-    monitor_period_s: float = 30.0
-    vm_speedup: float = 1.0
-    hold: bool = False  # traces wait for `play`
-    provider_memory_mb: float = 1024.0
-    provider_max_vms: int = 0  # harvest VMs at once, ordered ones included
-    durability: str = "everysec"
-    redis_url: str = ""
-    log_level: str | None = None
-    config: Path | None = None  # TOML settings of the processes
 
 
 class LocalCluster:
@@ -317,17 +272,6 @@ def _given(**values: object) -> dict[str, str]:
     return {f"FALLOW_{key.upper()}": str(value) for key, value in values.items() if value is not None}
 
 
-def check_settings(config: Path | None) -> None:
-    """Raises CliError for a wrong key or value in the settings file or the environment, before anything starts."""
-    file = config or (Path(os.environ["FALLOW_CONFIG"]) if os.environ.get("FALLOW_CONFIG") else None)
-    sections = {"controller": ControllerSettings, "invoker": InvokerSettings, "agent": AgentSettings}
-    try:
-        for section, cls in sections.items():
-            load(cls, section=section, file=file, env=os.environ, flags={})
-    except SettingsError as e:
-        raise CliError(str(e)) from None
-
-
 async def end(process: asyncio.subprocess.Process) -> None:
     """SIGTERM, then SIGKILL to what does not end within STOP_TIMEOUT_S."""
     if process.returncode is not None:
@@ -340,31 +284,3 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def vms_at_once(vm_ids: Iterable[str]) -> int:
-    """VMs that can be there together: the lives of one VM (h3, h3.2) follow each other."""
-    return len({vm_id.split(".")[0] for vm_id in vm_ids})
-
-
-async def list_vms(client: Client) -> list[dict[str, Any]]:
-    document = await client.call("GET", "/admin/v1/vms")
-    vms: list[dict[str, Any]] = document["vms"]
-    return vms
-
-
-def free_ports(first: int, count: int) -> list[int]:
-    """`count` ports on loopback from `first` up (0 = any). Raises CliError that names a port in use."""
-    ports = []
-    for offset in range(count):
-        wanted = first + offset if first else 0
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", wanted))
-            except (OSError, OverflowError):
-                raise CliError(
-                    f"port {wanted} on 127.0.0.1 is in use or not allowed\nchoose another with --port (0 picks one)"
-                ) from None
-            ports.append(s.getsockname()[1])
-    return ports

@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from fallow_cli.client import Client, operator_target, with_client
-from fallow_cli.cluster import ClusterPlan, LocalCluster, VmPlan, list_vms, vms_at_once
+from fallow_cli.client import Client, list_vms, operator_target, with_client
+from fallow_cli.cluster import LocalCluster
+from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
-from fallow_cli.options import harvest_price, known_policy, known_strategy
+from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, harvest_price, known_policy, known_strategy
 from fallow_cli.output import show_json
 from fallow_cli.state import StateDir, default_state_dir
 from fallow_cli.vm_table import show_vms
@@ -47,8 +48,8 @@ state_dir_option = click.option(
     "--memory-mb", default=0, type=click.IntRange(0), help="Memory of each VM; 0 = 60 % of what is free, shared."
 )
 @click.option("--controllers", default=1, show_default=True, type=click.IntRange(1, 8))
-@click.option("--policy", default=None, callback=known_policy, help="Placement policy [default: mws].")
-@click.option("--strategy", default=None, callback=known_strategy, help="Eviction strategy [default: prefer-regular].")
+@click.option("--policy", default=None, callback=known_policy, help=f"{POLICY_HELP} [default: mws].")
+@click.option("--strategy", default=None, callback=known_strategy, help=f"{STRATEGY_HELP} [default: prefer-regular].")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TOML settings file.")
 @click.option(
     "--target-cores", default=None, type=click.FloatRange(0), help="Replace harvest VMs below this sum of cores."

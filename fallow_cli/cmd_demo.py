@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from fallow_cli.errors import CliError
-from fallow_cli.options import known_policy, known_strategy
+from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, known_policy, known_strategy
 from fallow_cli.state import StateDir
 
 DISCOUNTS = ("Lowest", "Typical", "High", "Best")
@@ -66,14 +66,27 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.FloatRange(0.001, 64),
     help="Real cores an emulated core; else this machine's / 20.",
 )
-@click.option("--policy", default="mws", show_default=True, callback=known_policy)
-@click.option("--strategy", default="prefer-regular", show_default=True, callback=known_strategy)
+@click.option("--policy", default="mws", show_default=True, callback=known_policy, help=f"{POLICY_HELP}.")
+@click.option(
+    "--strategy", default="prefer-regular", show_default=True, callback=known_strategy, help=f"{STRATEGY_HELP}."
+)
 @click.option("--seed", default=1, show_default=True, type=int)
 @click.option(
     "--evictions", default="2", show_default=True, callback=_evictions, help="none, trace, or how many to inject."
 )
 @click.option(
     "--target-cores", default=None, type=click.FloatRange(0), help="Replace lost harvest VMs below this sum of cores."
+)
+@click.option(
+    "--retries/--no-retries",
+    default=True,
+    show_default=True,
+    help="Start again what an eviction cuts off; else it fails.",
+)
+@click.option(
+    "--benchmarks/--no-benchmarks",
+    default=None,
+    help="Run 10 % of the calls on real benchmark functions [default: if the invocations are generated].",
 )
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(DISCOUNTS, case_sensitive=False))
 @click.option(
@@ -106,7 +119,7 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise CliError(f"cannot write to {out}: {e.strerror}\ngive another folder with --out") from None
-    with _state(state_dir) as state:
+    with state_folder(state_dir) as state:
         run = asyncio.run(run_demo(chosen, prepared, state, quiet=as_json))
     summary = summarise(run)
     html_path, json_path = write_report(run, summary, out)
@@ -120,7 +133,7 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
 
 
 @contextlib.contextmanager
-def _state(chosen: Path | None) -> Iterator[StateDir]:
+def state_folder(chosen: Path | None) -> Iterator[StateDir]:
     """The chosen state folder, or a temporary one that is kept only if the demo fails."""
     if chosen is not None:
         yield StateDir(chosen)

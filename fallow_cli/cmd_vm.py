@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from fallow_cli.client import Client, operator_target, with_client
-from fallow_cli.cluster import list_vms
+from fallow_cli.client import Client, list_vms, operator_target, with_client
 from fallow_cli.output import show_json
 from fallow_cli.vm_table import show_vms
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+
+from fallow_cli.errors import CliError
 
 MEMORY_SHARE = 0.6  # of the available memory goes to the VMs
 
@@ -34,3 +37,20 @@ def _cgroup_limit_mb() -> float:
         except (OSError, ValueError):  # absent, or the word "max"
             continue
     return float("inf")
+
+
+def free_ports(first: int, count: int) -> list[int]:
+    """`count` ports on loopback from `first` up (0 = any). Raises CliError that names a port in use."""
+    ports = []
+    for offset in range(count):
+        wanted = first + offset if first else 0
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", wanted))
+            except (OSError, OverflowError):
+                raise CliError(
+                    f"port {wanted} on 127.0.0.1 is in use or not allowed\nchoose another with --port (0 picks one)"
+                ) from None
+            ports.append(s.getsockname()[1])
+    return ports

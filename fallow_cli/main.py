@@ -9,7 +9,9 @@ import click
 from fallow import __version__
 from fallow_cli.cmd_action import action
 from fallow_cli.cmd_activation import activation, why
+from fallow_cli.cmd_calibrate import calibrate
 from fallow_cli.cmd_cluster import down, status, up
+from fallow_cli.cmd_compare import compare
 from fallow_cli.cmd_demo import demo
 from fallow_cli.cmd_vm import vm
 
@@ -34,7 +36,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "fallow", "_FALLOW_COMPLETE").source())
 
 
-for command in (up, down, status, demo, action, activation, why, vm):
+for command in (up, down, status, demo, compare, calibrate, action, activation, why, vm):
     cli.add_command(command)
 
 

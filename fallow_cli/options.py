@@ -1,13 +1,21 @@
-"""Options that `up` and `demo` share: names of policies and strategies, checked before anything starts."""
+"""What `up` and `demo` check before anything starts: names of policies and strategies, settings of the processes."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import click
 
 from fallow.core.eviction import make_strategy
 from fallow.core.model import VmKind
 from fallow.core.policies.base import policies
+from fallow.infra.settings import AgentSettings, ControllerSettings, InvokerSettings, SettingsError, load
 from fallow.report.price import DISCOUNTS, cost_rate
+from fallow_cli.errors import CliError
+
+POLICY_HELP = "Placement policy: mws, jsq or hash"
+STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
 
 
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -30,3 +38,14 @@ def known_strategy(ctx: click.Context, param: click.Parameter, value: str | None
 def harvest_price(cores: float) -> float:
     """Price of one core-second of a harvest VM of so many cores, relative to a regular one, at discount Typical."""
     return round(cost_rate(VmKind.HARVEST, cores, DISCOUNTS["Typical"]) / cores, 4) if cores else 1.0
+
+
+def check_settings(config: Path | None) -> None:
+    """Raises CliError for a wrong key or value in the settings file or the environment, before anything starts."""
+    file = config or (Path(os.environ["FALLOW_CONFIG"]) if os.environ.get("FALLOW_CONFIG") else None)
+    sections = {"controller": ControllerSettings, "invoker": InvokerSettings, "agent": AgentSettings}
+    try:
+        for section, cls in sections.items():
+            load(cls, section=section, file=file, env=os.environ, flags={})
+    except SettingsError as e:
+        raise CliError(str(e)) from None

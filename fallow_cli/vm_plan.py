@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fallow.traces.vms import Life, TraceError, VmTrace, lives, read_vm_traces
-from fallow_cli.cluster import VmPlan, vms_at_once
+from fallow_cli.cluster_plan import VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import vm_memory_mb
 from fallow_cli.options import harvest_price

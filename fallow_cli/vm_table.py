@@ -13,7 +13,7 @@ from fallow_cli.output import show_table
 def show_vms(vms: Sequence[dict[str, Any]]) -> None:
     show_table(
         ("VM", "KIND", "STATE", "CORES", "CPU", "MEMORY MB", "RUNNING", "QUEUED", "WARM", "NOTICE", "CPU LIMIT"),
-        [_row(vm) for vm in sorted(vms, key=lambda vm: (vm["kind"] != "regular", vm["id"]))],
+        map(_row, vms),
         empty="no VM has joined",
     )
     for note in sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]}):

@@ -217,7 +217,7 @@ class Invoker:
         if cores_changed:
             self._executor.cores_changed(before, state.cores)
         changed = self._vm.set_trouble("agent", "") or cores_changed
-        self._executor.feed(VmMeasured(capacity=self._vm.capacity, used=self._vm.sample()))
+        self._feed_sample()
         if not self._stopping and self._vm.set_notice(state.notice_left_s):
             log.info("notice", left_s=state.notice_left_s)
             self._executor.feed(NoticeChanged(left_s=state.notice_left_s))
@@ -237,8 +237,12 @@ class Invoker:
         self._cpu_mark = (now, cpu_s)
         cores = (cpu_s - before) / (now - since) if now > since else 0.0
         self._vm.state = replace(self._vm.state, cpu_used=cores, memory_used_mb=self._backend.memory_mb())
-        self._executor.feed(VmMeasured(capacity=self._vm.capacity, used=self._vm.sample()))
+        self._feed_sample()
         self._links.send_report()
+
+    def _feed_sample(self) -> None:
+        idle_mb = self._executor.idle_memory()
+        self._executor.feed(VmMeasured(capacity=self._vm.capacity, used=self._vm.sample(), idle_mb=idle_mb))
 
     def _tick(self) -> None:
         self._executor.feed(Ticked())

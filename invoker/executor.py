@@ -82,6 +82,7 @@ class Executor:
         self._starts: dict[ContainerId, asyncio.Task[None]] = {}
         self._busy: dict[ContainerId, Call] = {}
         self._dead: set[ContainerId] = set()  # ended while a call ran in them
+        self._unmeasured: set[ContainerId] = set()  # came to rest since `idle_memory` was last asked
         self._unrecorded: dict[CallKey, tuple[str, Result]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -130,6 +131,13 @@ class Executor:
             self._unrecorded.pop(key, None)
         if flush.standing or flush.fenced:
             self._outbound.send(controller_id, Recorded(activation_ids=flush.standing, fenced=tuple(flush.fenced)))
+
+    def idle_memory(self) -> tuple[tuple[ContainerId, float], ...]:
+        """(container, resident MB) of those that have come to rest since this was last asked and still do."""
+        unmeasured, self._unmeasured = self._unmeasured, set()
+        resting = {i: self._containers[i] for i in sorted(unmeasured) if i in self._containers and i not in self._busy}
+        measured = ((i, container.memory_used_mb()) for i, container in resting.items())
+        return tuple((i, memory_mb) for i, memory_mb in measured if memory_mb is not None)
 
     async def stop(self) -> None:
         """Cut off every call without an outcome: nothing is said of it, so its controller runs it elsewhere."""
@@ -261,6 +269,7 @@ class Executor:
             return
         del self._starts[container_id]
         self._containers[container_id] = container
+        self._unmeasured.add(container_id)
         self.feed(ContainerStarted(container_id=container_id))
 
     async def _destroy(self, order: DestroyContainer) -> None:
@@ -302,6 +311,8 @@ class Executor:
             del self._busy[order.container_id]
             keep = keep and order.container_id not in self._dead
             self._dead.discard(order.container_id)
+            if keep:
+                self._unmeasured.add(order.container_id)
         if not call.abandoned:
             activation_id = ActivationId(call.run.activation_id)
             self.feed(RunEnded(container_id=order.container_id, activation_id=activation_id, keep=keep))

@@ -9,40 +9,28 @@ from __future__ import annotations
 
 import argparse
 import array
-import base64
 import contextlib
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from fallow.infra.tasks import PARENT_DEATH_ENV
 from fallow.report.summary import quantile
+from loadtest.cluster import START_TIMEOUT_S, Api, BenchError, cluster, process
 from loadtest.hammer import HammerOrder, HammerResult
 
 ACTION = "bench_echo"
 ECHO = Path(__file__).resolve().parents[1] / "functions" / "actions" / "echo.py"
 MEMORY_MB = 128  # the least an action may ask for: as many containers as connections must fit
 BODY = '{"text":"fallow"}'
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
 WARM_UP_S = 2.0
 SIDES = ("bare", "fallow")
 _COPIED_HEADERS = ("Access-Control-", "Content-Type", "X-")
-
-
-class BenchError(Exception):
-    """The measurement cannot be made; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,88 +108,31 @@ def _levels(text: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _process(*args: str, stderr: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, *args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env={**os.environ, PARENT_DEATH_ENV: "1"},
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-@contextlib.contextmanager
 def _cluster() -> Iterator[Server]:
     """A cluster of one regular VM with the action deployed."""
-    with tempfile.TemporaryDirectory(prefix="fallow-bench-", dir="/tmp") as state:
-        args = ("up", "--port", "0", "--json", "--vms", "0", "--state-dir", state, "--log-level", "warning")
-        with _process("-m", "fallow_cli.main", *args) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise BenchError("the cluster did not start; what it said stands above")
-            ready = json.loads(line)
-            token = base64.b64encode(ready["key"].encode()).decode()
-            url = urlsplit(ready["url"])
-            assert url.hostname is not None
-            assert url.port is not None
-            server = Server(
-                host=url.hostname,
-                port=url.port,
-                path=f"/api/v1/namespaces/_/actions/{ACTION}?blocking=true",
-                authorization=f"Basic {token}",
-            )
-            _deploy(server)
-            yield server
-
-
-def _deploy(server: Server) -> None:
-    document = {
-        "exec": {"kind": "python:default", "code": ECHO.read_text()},
-        "limits": {"memory": MEMORY_MB, "logs": 0},
-    }
-    path = f"/api/v1/namespaces/_/actions/{ACTION}?overwrite=true"
-    _request(server, "PUT", path, json.dumps(document))
-
-
-def _request(server: Server, method: str, path: str, body: str) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a 200. Raises BenchError on anything else."""
-    request = urllib.request.Request(
-        f"http://{server.host}:{server.port}{path}",
-        data=body.encode(),
-        method=method,
-        headers={"Authorization": server.authorization, "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=START_TIMEOUT_S) as answer:
-            if answer.status != 200:
-                raise BenchError(f"{method} {path} was answered {answer.status}")
-            return answer.read(), dict(answer.headers.items())
-    except urllib.error.URLError as e:
-        raise BenchError(f"{method} {path}: {e}") from None
+    with cluster() as api:
+        path = f"/api/v1/namespaces/_/actions/{ACTION}"
+        document = {
+            "exec": {"kind": "python:default", "code": ECHO.read_text()},
+            "limits": {"memory": MEMORY_MB, "logs": 0},
+        }
+        api.call("PUT", f"{path}?overwrite=true", document)
+        yield Server(**asdict(api), path=f"{path}?blocking=true")
 
 
 @contextlib.contextmanager
 def _bare(fallow: Server) -> Iterator[Server]:
     """Answers every call with what the cluster answered to one warm call, headers of its own included."""
-    _request(fallow, "POST", fallow.path, BODY)
-    body, headers = _request(fallow, "POST", fallow.path, BODY)
+    api = Api(host=fallow.host, port=fallow.port, authorization=fallow.authorization)
+    api.request("POST", fallow.path, BODY)
+    body, headers = api.request("POST", fallow.path, BODY)
     kept = {name: value for name, value in headers.items() if name.startswith(_COPIED_HEADERS)}
-    with _process("-m", "loadtest.bare") as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps({"body": body.decode(), "headers": kept}).encode() + b"\n")
-        process.stdin.flush()
-        port = process.stdout.readline()
+    with process("-m", "loadtest.bare") as handler:
+        assert handler.stdin is not None
+        assert handler.stdout is not None
+        handler.stdin.write(json.dumps({"body": body.decode(), "headers": kept}).encode() + b"\n")
+        handler.stdin.flush()
+        port = handler.stdout.readline()
         if not port:
             raise BenchError("the bare handler did not start; what it said stands above")
         yield Server(host="127.0.0.1", port=int(port), path=fallow.path, authorization=fallow.authorization)

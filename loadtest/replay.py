@@ -162,9 +162,11 @@ class _Replay:
         self._tally.add(record)
         return record
 
-    @staticmethod
-    def _arguments(arrival: Arrival) -> dict[str, float]:
-        """What functions/actions/trace.py takes: real CPU to burn, spread over the duration."""
+    def _arguments(self, arrival: Arrival) -> dict[str, float]:
+        """What functions/actions/trace.py takes: real CPU to burn, spread over the duration. A benchmark function is
+        deployed with its arguments."""
+        if self._plan.functions[arrival.function].benchmark:
+            return {}
         return {"cpu_ms": round(arrival.cpu_ms, 3), "duration_ms": round(arrival.duration_ms, 3)}
 
     async def _invoke(self, call: _Call, url: str, arguments: dict[str, float]) -> CallRecord:

@@ -9,14 +9,15 @@ can_venv() { # does this interpreter exist, start, and carry venv with pip?
 
 if command -v uv >/dev/null 2>&1 && uv venv --quiet --allow-existing --python '>=3.11' "$venv" 2>/dev/null; then
     echo "setup: $venv by uv" >&2
-    uv pip install --quiet --python "$venv/bin/python" -e '.[dev]'
+    # Compiled: containers of python:3-libs write no bytecode, and would compile those libraries in every cold start.
+    uv pip install --quiet --compile-bytecode --python "$venv/bin/python" -e '.[dev,functions]'
     exit 0
 fi
 for python in python3.13 python3.12 python3.11 python3; do
     if can_venv "$python"; then
         echo "setup: $venv by $python" >&2
         "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev,functions]'
         exit 0
     fi
 done

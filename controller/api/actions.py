@@ -97,7 +97,7 @@ class Actions:
         size = len(patch.exec.code)
         if size > MAX_CODE_BYTES:
             raise too_large("exec", size, MAX_CODE_BYTES)
-        kind = resolve_kind(patch.exec.kind, self._peers.offered)
+        kind = resolve_kind(patch.exec.kind, live=self._peers.live, offered=self._peers.offered)
         return patch, read_code(kind, patch.exec.code)
 
     async def _store_put(

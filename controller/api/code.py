@@ -10,7 +10,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from controller.api.errors import malformed
@@ -31,12 +31,26 @@ class Code:
     digest: str
 
 
-def resolve_kind(kind: str, offered: Collection[str]) -> str:
-    """The concrete kind of what a client named: families and `:default` mean the default of the family.
+def default_kind(family: str, offered: Iterable[str]) -> str | None:
+    """What `family:default` means where these kinds are offered: of other families than Python's the highest version
+    that is a number. None = nothing."""
+    if family == "python":
+        return DEFAULT_PYTHON
+    versions = (kind.removeprefix(f"{family}:") for kind in offered if kind.startswith(f"{family}:"))
+    highest = max((int(version) for version in versions if version.isdecimal()), default=None)
+    return f"{family}:{highest}" if highest is not None else None
+
+
+def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) -> str:
+    """The concrete kind of what a client named: families and `:default` mean the default of the family, among the kinds
+    of `live` VMs if they have one, else among all that were ever `offered`.
 
     Raises ApiError 400 that lists the kinds offered.
     """
-    resolved = DEFAULT_PYTHON if kind in ("python", "python:default") else kind
+    family, _, version = kind.partition(":")
+    resolved: str | None = kind
+    if version in ("", "default"):
+        resolved = default_kind(family, live) or default_kind(family, offered)
     known = {DEFAULT_PYTHON, *offered}
     if resolved not in known:
         names = ", ".join(f"'{name}'" for name in sorted(known))

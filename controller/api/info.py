@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from controller.api.code import DEFAULT_PYTHON
+from controller.api.code import DEFAULT_PYTHON, default_kind
 from controller.api.schema import (
     MAX_CONCURRENCY,
     MAX_LOGS_MB,
@@ -44,16 +44,24 @@ def service_info(bounds: Bounds, offered: Sequence[str], calls_at_once: int) -> 
             "min_action_logs": 0,
             "max_action_logs": MAX_LOGS_MB * _MB,
         },
-        "runtimes": {"python": [_runtime(kind) for kind in kinds if kind.startswith("python:")]},
+        "runtimes": _runtimes(kinds),
     }
 
 
-def _runtime(kind: str) -> dict[str, Any]:
+def _runtimes(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    families: dict[str, list[dict[str, Any]]] = {}
+    for kind in kinds:
+        family = kind.partition(":")[0]
+        families.setdefault(family, []).append(_runtime(kind, is_default=kind == default_kind(family, kinds)))
+    return families
+
+
+def _runtime(kind: str, *, is_default: bool) -> dict[str, Any]:
     return {
         "kind": kind,
         "image": f"fallow/{kind.replace(':', '-')}",
         "deprecated": False,
-        "default": kind == DEFAULT_PYTHON,
+        "default": is_default,
         "attached": True,
         "requireMain": False,
     }

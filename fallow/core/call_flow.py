@@ -203,6 +203,7 @@ class CallFlow:
         call.life.advance(CallEvent.PLACED)
         seq = vm.book(call, decision.cpu_cores, decision.memory_mb)
         call.dispatches += 1
+        call.dispatched_s = now_s
         call.log.add(now_s, StepKind.PLACED, vm.info.id, placement.reason, placement)
         self._attempt_ends.set(call.id, now_s + self._attempt_limit_s(spec))
         self.counters["dispatched"] += 1
@@ -216,6 +217,7 @@ class CallFlow:
                 attempt=call.attempt,
                 seq=seq,
                 cap_cores=decision.cap_cores,
+                long=placement.long,
             )
         )
 
@@ -251,15 +253,32 @@ class CallFlow:
                 self.emit(CancelAttempt(vm_id=vm.info.id, activation_id=call.id, attempt=call.attempt))
         self._release(call, StepKind.CUT_OFF, cause, now_s)
         self.counters["cut_off"] += 1
+        if evicted:
+            self._evicted(call, now_s)
         if not call.activation.action.idempotent:
+            if call.evictions:
+                self.counters["evicted_not_idempotent"] += 1
             text = f"Cut off: {cause}. The action is not idempotent, so it was not started again: outcome unknown."
             self._conclude(call, text, now_s, evicted=evicted)
         elif call.attempt >= self._limits.max_attempts:
+            if call.evictions:
+                self.counters["evicted_used_up"] += 1
             text = f"Cut off: {cause}. This was the last of {call.attempt} attempts."
             self._conclude(call, text, now_s, evicted=evicted)
         else:
             call.number(call.attempt + 1)
             self._ask_fence(call, now_s)
+
+    def _evicted(self, call: Call, now_s: float) -> None:
+        """An eviction cut the present attempt off: count the call, once, and learn that it was not short enough.
+
+        What runs to the end of its VM was there before the notice, so the time since its dispatch is about the time it
+        ran: more only by what it queued in the VM before.
+        """
+        if not call.evictions:
+            self.counters["evicted_calls"] += 1
+        call.evictions += 1
+        self._strategy.observe_cut_off(call.activation.action.app_key, now_s - call.dispatched_s)
 
     def finished(self, vm_id: VmId, activation_id: ActivationId, attempt: int, outcome: Outcome, now_s: float) -> None:
         call = self.current(vm_id, activation_id, attempt)
@@ -274,6 +293,8 @@ class CallFlow:
         call.life.advance(CallEvent.ANSWERED)
         call.outcome = outcome
         self.counters["finished"] += 1
+        if call.evictions:
+            self.counters["evicted_succeeded" if outcome.status is Status.SUCCESS else "evicted_errored"] += 1
         call.log.add(now_s, StepKind.FINISHED, vm_id, outcome.status.text, outcome)
         self.emit(AcceptOutcome(vm_id=vm_id, activation_id=activation_id, attempt=attempt))
 

@@ -24,7 +24,9 @@ class Call:
         "avoid",
         "booked_cpu",
         "booked_mb",
+        "dispatched_s",
         "dispatches",
+        "evictions",
         "fence",
         "id",
         "life",
@@ -49,6 +51,8 @@ class Call:
         self.booked_cpu = 0.0
         self.booked_mb = 0.0
         self.dispatches = 0
+        self.dispatched_s = 0.0  # when, the last time
+        self.evictions = 0  # attempts that evictions cut off
         self.outcome: Outcome | None = None  # the accepted one, until the slot is free
         self.waits_since_s = 0.0
         # VMs hidden from it: while they stand at this number of reports, or while this incarnation lives

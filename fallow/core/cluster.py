@@ -130,7 +130,12 @@ class ClusterState:
         return self._flow.running_attempt(activation_id)
 
     def counters(self) -> Mapping[str, int]:
-        """Totals since the start by name (`placed_short_harvest`, `returned_full`, `cut_off`, ...); absent = 0."""
+        """Totals since the start by name (`placed_short_harvest`, `returned_full`, `cut_off`, ...); absent = 0.
+
+        `evicted_calls` are those that evictions cut off at least once; how they ended: `evicted_succeeded`,
+        `evicted_errored` (the function's own error), `evicted_not_idempotent`, `evicted_used_up`. The rest is under way
+        or belongs to another controller.
+        """
         return dict(self._flow.counters)
 
     def why(self, activation_id: ActivationId, now_s: float | None = None) -> Story | None:

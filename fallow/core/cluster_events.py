@@ -147,6 +147,7 @@ class Dispatch:
     attempt: int
     seq: int
     cap_cores: float
+    long: bool = False  # what the strategy took it for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

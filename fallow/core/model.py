@@ -200,7 +200,7 @@ class RefusalReason(StrEnum):
     OVERLOADED = "every VM is full and the waiting room is full"
     WAITED = "no VM had room in time"
     NO_RUNTIME = "no VM offers the runtime"
-    FORBIDDEN = "the eviction strategy allows no VM that is there"
+    FORBIDDEN = "the eviction strategy allows none of the VMs that are there: a long call may need a regular one"
     TOO_LARGE = "no VM that could take it has as much memory as the action's limit"
 
 

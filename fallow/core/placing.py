@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fallow.core.calls import Call
 from fallow.core.eviction import KindChoice, Strategy
-from fallow.core.model import ActionSpec, Decision, RefusalReason, VmKind
+from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
 from fallow.core.passed_over import PassedOverVms
 from fallow.core.placement import Placement
 from fallow.core.policies.base import ClusterView, Policy
@@ -51,18 +53,26 @@ class Placer:
     def _around(self, call: Call, kind: VmKind, decision: Decision) -> Decision:
         """For policies that look neither at `usable` nor at `runtimes`: the least loaded VM that may take the call.
 
-        O(VMs of the kind), and rare: only where a call was given back, or VMs of one kind offer different runtimes.
+        It fits if the policy believed so of its own choice, and the VM has room for what the call books.
+        O(VMs of the kind), and rare: only where a VM drains or is full, a call was given back, or VMs of one kind offer
+        different runtimes.
         """
         best: Vm | None = None
         for vm_id in self._table.vm_ids(kind):
             vm = self._table.get(vm_id)
             if vm is not None and may_take(vm, call) and (best is None or _load(vm) < _load(best)):
                 best = vm
+        if best is None:
+            return replace(decision, vm_id=None, fits=False)
+        fits = decision.fits and _has_room(best, decision)
+        instead = Considered(
+            vm_id=best.info.id, kind=kind, score=_load(best), fits=fits, note=f"instead of {decision.vm_id}"
+        )
         return Decision(
-            vm_id=best.info.id if best else None,
-            fits=False,
+            vm_id=best.info.id,
+            fits=fits,
             reason=f"least loaded that may take it: {decision.vm_id} may not",
-            considered=decision.considered,
+            considered=(*decision.considered, instead),
             cpu_cores=decision.cpu_cores,
             memory_mb=decision.memory_mb,
             cap_cores=decision.cap_cores,
@@ -114,3 +124,11 @@ def _load(vm: Vm) -> float:
     view = vm.as_view()
     cpu = view.used.cpu_cores / view.capacity.cpu_cores
     return cpu + (view.used.memory_mb / view.capacity.memory_mb if view.capacity.memory_mb else 0.0)
+
+
+def _has_room(vm: Vm, decision: Decision) -> bool:
+    view = vm.as_view()
+    return (
+        view.used.cpu_cores + decision.cpu_cores <= view.capacity.cpu_cores
+        and view.used.memory_mb + decision.memory_mb <= view.capacity.memory_mb
+    )

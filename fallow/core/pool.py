@@ -7,17 +7,18 @@ A container never changes its action. Every container serves one call at a time,
 **Admission** (after the prototype of Zhang et al., SOSP 2021, which queues what does not fit). CPU: the largest of the
 last five one-second samples is at most `cpu_fraction` of the cores. The samples speak of calls that may be gone, so the
 sum of `cap_cores` of what runs or starts bounds them: a VM whose burst is over starts again at once, not five seconds
-later. Memory, for a new container only: max(largest of five samples, limits of all containers) + need <= memory. Idle
-containers count, but the oldest are destroyed to make room; their memory is free once `ContainerDestroyed` says so.
-Where nothing runs or starts, one call may run whatever the numbers say: a VM that shrank below what it holds would
-stall for ever otherwise.
+later. Memory: max(largest of five samples, what all containers hold) + need <= memory. A container that runs or starts
+holds its limit, an idle one what it was measured to have resident (its limit until then), which is a tenth or less: so
+many more stay warm than limits alone would leave room for. A call that wakes one needs the difference. The oldest idle
+ones are destroyed to make room; their memory is free once `ContainerDestroyed` says so. Where nothing runs or starts,
+one call may run whatever the numbers say: a VM that shrank below what it holds would stall for ever otherwise.
 
 **Queue.** Bounded in calls and bytes. What fits may overtake, and namespaces take turns; but once the oldest has waited
 `reserve_after_s`, it is asked first, and memory that becomes free, idle containers included, is kept for it.
 
-Example: 1024 MB; A (512 MB) runs, B (256 MB) is idle since long, C (256 MB) is idle. A call of D (512 MB) comes: B and
-C are destroyed, D's container starts when both are gone. Had C been busy, D would wait, a call of B would overtake it
-for one second, and after that B would be destroyed to be D's.
+Example: 1024 MB; A (limit 512 MB) runs, B and C (256 MB each) are idle with 20 MB each resident. D (512 MB) comes: it
+lacks 40 MB, so B and C, the oldest first, are destroyed, and D's container starts when both are gone. Had C been busy,
+D would wait; a call of B would wake B for 236 MB more and overtake it for one second; after that B would be destroyed.
 
 Caveats: with several VM sizes in one fleet a call may come that is larger than the VM; it runs alone. A starting
 container is never taken from the call it was started for, but that call may take a warm one that comes free first.
@@ -30,7 +31,7 @@ from typing import assert_never
 
 from fallow.core.lifecycle import ContainerEvent, ContainerState
 from fallow.core.model import ActivationId, ContainerId, ControllerId, Resources, ReturnReason
-from fallow.core.pool_containers import CodeKey
+from fallow.core.pool_containers import IDLE, CodeKey, Container
 from fallow.core.pool_events import (
     CancelRequested,
     ContainerDestroyed,
@@ -96,12 +97,12 @@ class PoolState:
         return self._ledger.containers.ready_count
 
     @property
-    def reserved_mb(self) -> int:
-        """The limits of all containers, idle ones and those being destroyed included."""
+    def reserved_mb(self) -> float:
+        """What all containers hold, idle ones and those being destroyed included."""
         return self._ledger.containers.reserved_mb
 
     @property
-    def active_mb(self) -> int:
+    def active_mb(self) -> float:
         """The limits of running and starting containers: what a VmReport counts as used at least."""
         table = self._ledger.containers
         return table.reserved_mb - table.destroying_mb - table.idle_mb
@@ -171,9 +172,13 @@ class PoolState:
 
         After every event all that could start has started, so an idle container that is still there is nobody else's.
         """
-        if len(self._ledger.queue) == 0:
+        oldest = self._ledger.queue.oldest()
+        if oldest is None:
             return self._place(call, promised_mb=0, first=False) is None
-        return self._take_idle(call)
+        if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
+            return False  # memory is kept for it
+        idle = self._idle_for(call)
+        return idle is not None and self._wake(call, idle, promised_mb=0)
 
     def _on_started(self, container_id: ContainerId) -> None:
         container = self._ledger.containers.get(container_id)
@@ -253,6 +258,10 @@ class PoolState:
         self._memory_peak_mb = max(sample.memory_mb for sample in self._samples)
         self._pressure_relieved = False
         table = self._ledger.containers
+        for container_id, resident_mb in event.idle_mb:
+            container = table.get(container_id)
+            if container is not None and container.state in IDLE:
+                table.measured(container, resident_mb)
         while table.reserved_mb - table.destroying_mb > event.capacity.memory_mb and (oldest := table.oldest_idle()):
             self._ledger.destroy(oldest, "the VM has less memory now")
 
@@ -304,7 +313,7 @@ class PoolState:
             queue.clock.set(QueueCause.MEMORY)
 
     def _start_queued(self, oldest: PoolCall) -> None:
-        promised_mb = 0
+        promised_mb = 0.0
         blocked: set[CodeKey] = set()  # what one call of an action cannot get, the next cannot either
         if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
             if not self._cpu_open():
@@ -318,7 +327,7 @@ class PoolState:
             if call in self._ledger.queue and call.action.container_key not in blocked:
                 promised_mb += self._advance(call, promised_mb, blocked, first=False)
 
-    def _advance(self, call: PoolCall, promised_mb: int, blocked: set[CodeKey], *, first: bool) -> int:
+    def _advance(self, call: PoolCall, promised_mb: float, blocked: set[CodeKey], *, first: bool) -> float:
         """Place a queued call; returns the memory to keep for it if that has to wait."""
         kept_mb = self._place(call, promised_mb=promised_mb, first=first)
         if kept_mb is None:
@@ -326,17 +335,20 @@ class PoolState:
         blocked.add(call.action.container_key)
         return kept_mb
 
-    def _place(self, call: PoolCall, *, promised_mb: int, first: bool) -> int | None:
+    def _place(self, call: PoolCall, *, promised_mb: float, first: bool) -> float | None:
         """Run the call or start a container for it: None. Else the memory to keep for it, destroying idle containers.
 
         `promised_mb` is kept for calls that come before; `first` = all memory that becomes free is this call's.
         """
         table, action = self._ledger.containers, call.action
         stock = (action.kind, action.memory_mb)
-        if self._take_idle(call):
+        idle = self._idle_for(call)
+        if idle is not None and self._wake(call, idle, promised_mb=promised_mb):
             return None
         if (orphan := table.orphan(stock)) is not None:
             self._ledger.wait_for(call, orphan)
+        elif idle is not None:
+            return self._make_room(idle.memory_mb - idle.held_mb, promised_mb, first=first, but=idle)
         elif table.starting_count >= self._limits.max_starts:
             return 0
         elif action.memory_mb <= self._room_mb() - promised_mb or len(table) == 0:
@@ -345,31 +357,35 @@ class PoolState:
             return self._make_room(action.memory_mb, promised_mb, first=first)
         return None
 
-    def _take_idle(self, call: PoolCall) -> bool:
+    def _idle_for(self, call: PoolCall) -> Container | None:
+        """The idle container that the call would run in: warm, else prewarmed."""
         table, action = self._ledger.containers, call.action
-        if (warm := table.warmest(action.container_key)) is not None:
-            self._ledger.run(call, warm, prewarmed=False)
-            return True
-        if (empty := table.prewarmed((action.kind, action.memory_mb))) is not None:
-            self._ledger.run(call, empty, prewarmed=True)
-            return True
-        return False
+        return table.warmest(action.container_key) or table.prewarmed((action.kind, action.memory_mb))
 
-    def _make_room(self, need_mb: int, promised_mb: int, *, first: bool) -> int:
-        """Destroy the oldest idle containers as far as that helps; returns the memory to keep for the call."""
+    def _wake(self, call: PoolCall, idle: Container, *, promised_mb: float) -> bool:
+        """Run the call there if the memory that it may use on top of what the container holds is free."""
+        table = self._ledger.containers
+        more_mb = idle.memory_mb - idle.held_mb
+        if more_mb > 0 and more_mb > self._room_mb() - promised_mb and len(table) > 1:
+            return False
+        self._ledger.run(call, idle, prewarmed=idle.code_key is None)
+        return True
+
+    def _make_room(self, need_mb: float, promised_mb: float, *, first: bool, but: Container | None = None) -> float:
+        """Destroy the oldest idle containers, `but` one, as far as it helps. Returns what to keep for the call."""
         table = self._ledger.containers
         alone = table.busy_count == 0 and table.starting_count == 0
         soon_mb = self._capacity.memory_mb - (table.reserved_mb - table.destroying_mb) - promised_mb
         lacking_mb = need_mb - soon_mb
-        if lacking_mb > table.idle_mb and not (first or alone):
+        if lacking_mb > table.idle_mb - (but.held_mb if but else 0) and not (first or alone):
             return 0  # even so it would not fit: others may overtake
-        while lacking_mb > 0 and (oldest := table.oldest_idle()) is not None:
-            lacking_mb -= oldest.memory_mb
+        while lacking_mb > 0 and (oldest := table.oldest_idle(but=but)) is not None:
+            lacking_mb -= oldest.held_mb
             self._ledger.destroy(oldest, "its memory is needed")
         if lacking_mb <= 0 and table.destroying_mb == 0 and not self._pressure_relieved:
-            # By the limits it fits; what was measured forbids it. One at a time, then look again.
+            # By what they hold it fits; what was measured forbids it. One at a time, then look again.
             self._pressure_relieved = True
-            if (oldest := table.oldest_idle()) is not None:
+            if (oldest := table.oldest_idle(but=but)) is not None:
                 self._ledger.destroy(oldest, "more memory is used than was reserved")
         return need_mb
 

@@ -18,12 +18,14 @@ IDLE = (ContainerState.PREWARMED, ContainerState.READY)
 class Container:
     """One container. `call` = the one it starts for, or runs."""
 
-    __slots__ = ("call", "code_key", "id", "idle_since_s", "lifecycle", "memory_mb", "stock")
+    __slots__ = ("call", "code_key", "held_mb", "id", "idle_since_s", "lifecycle", "memory_mb", "resident_mb", "stock")
 
     def __init__(self, container_id: ContainerId, stock: Stock, call: PoolCall | None) -> None:
         self.id = container_id
         self.stock = stock
-        self.memory_mb = stock[1]
+        self.memory_mb = stock[1]  # its limit
+        self.held_mb: float = stock[1]  # what it counts for now: its limit, or while it is idle what it has resident
+        self.resident_mb: float | None = None  # when it was last measured idle; None = never
         self.lifecycle = ContainerLifecycle()
         self.call = call
         self.code_key: CodeKey | None = None  # set for good by the first call
@@ -56,8 +58,9 @@ class ContainerTable:
         self._prewarmed: dict[Stock, dict[ContainerId, Container]] = {}
         self._starting: dict[ContainerId, Container] = {}
         self._busy: dict[ContainerId, Container] = {}
-        self._reserved_mb = 0
-        self._destroying_mb = 0
+        self._reserved_mb = 0.0
+        self._destroying_mb = 0.0
+        self._idle_mb = 0.0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -69,12 +72,12 @@ class ContainerTable:
         return self._all.get(container_id)
 
     @property
-    def reserved_mb(self) -> int:
-        """The memory limits of all containers, those being destroyed included: their memory is not free yet."""
+    def reserved_mb(self) -> float:
+        """What all containers hold, those being destroyed included: their memory is not free yet."""
         return self._reserved_mb
 
     @property
-    def destroying_mb(self) -> int:
+    def destroying_mb(self) -> float:
         return self._destroying_mb
 
     @property
@@ -97,8 +100,8 @@ class ContainerTable:
         return self._idle.values()
 
     @property
-    def idle_mb(self) -> int:
-        return sum(container.memory_mb for container in self._idle.values())
+    def idle_mb(self) -> float:
+        return self._idle_mb
 
     @property
     def starting_count(self) -> int:
@@ -112,8 +115,8 @@ class ContainerTable:
     def ready_count(self) -> int:
         return sum(len(containers) for containers in self._ready.values())
 
-    def oldest_idle(self) -> Container | None:
-        return next(iter(self._idle.values()), None)
+    def oldest_idle(self, *, but: Container | None = None) -> Container | None:
+        return next((container for container in self._idle.values() if container is not but), None)
 
     def warmest(self, code_key: CodeKey) -> Container | None:
         """The most recently used idle one with this code, so that the others age out."""
@@ -137,8 +140,13 @@ class ContainerTable:
         container = Container(ContainerId(self._next_id), stock, call)
         self._next_id += 1
         self._all[container.id] = self._starting[container.id] = container
-        self._reserved_mb += container.memory_mb
+        self._reserved_mb += container.held_mb
         return container
+
+    def measured(self, container: Container, resident_mb: float) -> None:
+        """What an idle container has resident."""
+        container.resident_mb = resident_mb
+        self._hold(container, resident_mb)
 
     def started(self, container: Container, now_s: float) -> None:
         container.lifecycle.advance(ContainerEvent.STARTED)
@@ -152,6 +160,7 @@ class ContainerTable:
         if container.code_key not in (None, code_key):
             raise ValueError(f"container {container.id} holds {container.code_key}, the call needs {code_key}")
         self._leave_idle(container)
+        self._hold(container, container.memory_mb)
         container.lifecycle.advance(ContainerEvent.TAKEN)
         container.code_key = code_key
         container.call = call
@@ -170,24 +179,37 @@ class ContainerTable:
         self._leave_indexes(container)
         container.lifecycle.advance(ContainerEvent.DESTROY)
         container.call = None
-        self._destroying_mb += container.memory_mb
+        self._destroying_mb += container.held_mb
 
     def gone(self, container: Container, event: ContainerEvent) -> None:
         """DESTROYED, START_FAILED or DIED: forget it and free its memory."""
         if container.state is ContainerState.DESTROYING:
-            self._destroying_mb -= container.memory_mb
+            self._destroying_mb -= container.held_mb
         else:
             self._leave_indexes(container)
         container.lifecycle.advance(event)
         del self._all[container.id]
-        self._reserved_mb -= container.memory_mb
+        self._reserved_mb -= container.held_mb
+        if not self._all:
+            self._reserved_mb = self._destroying_mb = 0.0  # exactly: no rounding error may pile up
+
+    def _hold(self, container: Container, held_mb: float) -> None:
+        change_mb = held_mb - container.held_mb
+        container.held_mb = held_mb
+        self._reserved_mb += change_mb
+        if container.id in self._idle:
+            self._idle_mb += change_mb
 
     def _set_idle(self, container: Container, now_s: float) -> None:
         container.idle_since_s = now_s
         self._idle[container.id] = container
+        self._idle_mb += container.held_mb
+        if container.resident_mb is not None:  # until it is measured anew: most runs leave as much as the one before
+            self._hold(container, container.resident_mb)
 
     def _leave_idle(self, container: Container) -> None:
         del self._idle[container.id]
+        self._idle_mb = self._idle_mb - container.held_mb if self._idle else 0.0
         if container.code_key is None:
             remove_from(self._prewarmed, container.stock, container)
         else:
@@ -208,9 +230,15 @@ class ContainerTable:
         assert sorted(self._idle) == sorted(by_state[ContainerState.READY] + by_state[ContainerState.PREWARMED])
         assert {c for group in self._ready.values() for c in group} == set(by_state[ContainerState.READY])
         assert {c for group in self._prewarmed.values() for c in group} == set(by_state[ContainerState.PREWARMED])
-        assert self._reserved_mb == sum(c.memory_mb for c in self)
-        assert self._destroying_mb == sum(c.memory_mb for c in self if c.state is ContainerState.DESTROYING)
+        assert abs(self._reserved_mb - sum(c.held_mb for c in self)) < 1e-3
+        assert abs(self._idle_mb - sum(c.held_mb for c in self if c.state in IDLE)) < 1e-3
+        destroying_mb = sum(c.held_mb for c in self if c.state is ContainerState.DESTROYING)
+        assert abs(self._destroying_mb - destroying_mb) < 1e-3
         for container in self:
+            assert container.held_mb == container.memory_mb or container.state not in (
+                ContainerState.STARTING,
+                ContainerState.BUSY,
+            )
             assert (container.call is not None) >= (container.state is ContainerState.BUSY)
             assert container.call is None or container.state in (ContainerState.BUSY, ContainerState.STARTING)
             if container.state is ContainerState.BUSY and container.call is not None:

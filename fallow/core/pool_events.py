@@ -67,10 +67,14 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmMeasured:
-    """A one-second sample of the VM: capacity now, use of its containers; CPU in the VM's cores."""
+    """A one-second sample of the VM: capacity now, use of its containers; CPU in the VM's cores.
+
+    `idle_mb` is the resident memory of idle containers measured since the last sample; others stay as they were.
+    """
 
     capacity: Resources
     used: Resources
+    idle_mb: tuple[tuple[ContainerId, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

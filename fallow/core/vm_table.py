@@ -34,6 +34,8 @@ class Vm:
     """Mutable, owned by `ClusterState` alone."""
 
     __slots__ = (
+        "booked_cpu",
+        "booked_mb",
         "calls",
         "connected",
         "deadline_passed",
@@ -79,6 +81,8 @@ class Vm:
         self.unseen: dict[int, Call] = {}  # of those, by seq, the ones no report includes yet
         self.extra_cpu = 0.0  # sums over `unseen`
         self.extra_mb = 0.0
+        self.booked_cpu = 0.0  # sums over `calls`
+        self.booked_mb = 0.0
         self.unwanted: dict[tuple[ActivationId, int], None] = {}  # cut-off attempts it may still run
         self.view: VmView | None = None  # cached until something in it changes
 
@@ -90,12 +94,19 @@ class Vm:
         self.unseen[self.seq] = call
         self.extra_cpu += cpu_cores
         self.extra_mb += memory_mb
+        self.booked_cpu += cpu_cores
+        self.booked_mb += memory_mb
         self.view = None
         return self.seq
 
     def release(self, call: Call) -> None:
         """Give back what the call holds here. It is on no VM afterwards."""
         del self.calls[call.id]
+        if self.calls:
+            self.booked_cpu -= call.booked_cpu
+            self.booked_mb -= call.booked_mb
+        else:  # exactly nothing is left: no rounding error may pile up
+            self.booked_cpu = self.booked_mb = 0.0
         if self.unseen.pop(call.seq, None) is not None:
             self._uncount(call)
         call.vm = None
@@ -118,7 +129,7 @@ class Vm:
         if self.unseen:
             self.extra_cpu -= call.booked_cpu
             self.extra_mb -= call.booked_mb
-        else:  # exactly nothing is left: no rounding error may pile up
+        else:  # exactly nothing, as in `release`
             self.extra_cpu = self.extra_mb = 0.0
 
     def disown(self, call: Call) -> None:
@@ -153,6 +164,7 @@ class Vm:
                 used=Resources(
                     cpu_cores=report.used.cpu_cores + self.extra_cpu, memory_mb=report.used.memory_mb + self.extra_mb
                 ),
+                booked=Resources(cpu_cores=self.booked_cpu, memory_mb=self.booked_mb),
                 in_flight=len(self.calls),
                 queued=report.queued,
                 usable=self.usable,
@@ -285,12 +297,18 @@ class VmTable:
             assert sorted(vm.unseen) == sorted(c.seq for c in unseen), f"{vm.info.id}: unseen bookings differ"
             assert abs(vm.extra_cpu - sum(c.booked_cpu for c in unseen)) < 1e-6, f"{vm.info.id}: CPU bookings differ"
             assert abs(vm.extra_mb - sum(c.booked_mb for c in unseen)) < 1e-3, f"{vm.info.id}: memory bookings differ"
+            cpu, memory_mb = (sum(getattr(c, name) for c in vm.calls.values()) for name in ("booked_cpu", "booked_mb"))
+            assert abs(vm.booked_cpu - cpu) < 1e-6, f"{vm.info.id}: CPU of the calls in flight differs"
+            assert abs(vm.booked_mb - memory_mb) < 1e-3, f"{vm.info.id}: memory of the calls in flight differs"
             for call in vm.calls.values():
                 assert call.vm is vm, f"{call.id} is booked on {vm.info.id} and knows nothing of it"
                 assert call.life.state in (CallState.DISPATCHED, CallState.FINISHED), f"{call.id}: {call.life.state}"
             assert not vm.usable or vm.could_be_used(), f"{vm.info.id} is usable and should not be"
             assert not vm.usable or (vm.on_ring and vm.life.state is VmState.UP), f"{vm.info.id} is usable off the ring"
-            assert vm.as_view().usable == vm.usable, f"{vm.info.id}: stale view"
+            view = vm.as_view()
+            assert view.usable == vm.usable, f"{vm.info.id}: stale view"
+            assert view.in_flight == len(vm.calls), f"{vm.info.id}: stale view"
+            assert (view.booked.cpu_cores, view.booked.memory_mb) == (vm.booked_cpu, vm.booked_mb), "stale view"
 
 
 class HidingView:

@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fallow.report.benchmarks import benchmark_section
 from fallow.report.plots import draw_all
 from fallow.report.run import RunData
-from fallow.report.words import millis, scale_lines, share
+from fallow.report.words import cut_off_words, millis, scale_lines, share
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _LATENCIES = {
@@ -49,6 +50,7 @@ def page(summary: Mapping[str, Any], plots: Mapping[str, str]) -> str:
         "CARDS": "".join(_card(*card) for card in _cards(summary)),
         "TABLE": _latency_table(summary),
         "FACTS": _facts(summary),
+        "BENCHMARKS": benchmark_section(summary),
         "ERRORS": _errors(summary["errors"]),
         "PLOTS": "".join(_plot(name, plots[name]) for name in _PLOTS),
         "WORDS": "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in summary["definitions"].items()),
@@ -71,7 +73,8 @@ def _cards(s: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             f"{s['evictions']}",
             "evictions",
-            f"{s['injected']} injected; {s['evicted_with_loss']} with loss, {without} without",
+            f"{s['injected']} injected; {s['evicted_with_loss']} with loss, {without} without; "
+            f"{s['cut_off']['calls']} calls cut off, {s['cut_off']['failed']} of them failed for good",
         ),
         (f"{s['replaced']}", "re-placed", "invocations placed more than once"),
         (
@@ -105,6 +108,7 @@ def _facts(s: Mapping[str, Any]) -> str:
         "actions": f"{s['actions']}",
         "refused, unanswered": f"{s['refused']}, {s['unanswered']} (both among the failed)",
         "VMs": f"{s['vms']}, resized {s['resizes']} times, {s['notices']} notices",
+        "cut off by evictions": cut_off_words(s["cut_off"]),
         "harvested": f"{s['harvested_core_s']:.0f} core-seconds, {s['harvested_used_core_s']:.0f} of them used",
         "regular VMs": f"{s['cost']['regular_vms']:.3f} {s['cost']['unit']} more, at full price",
         "load": f"{s['offered_cores']:.2f} cores offered of {s['available_cores']:.1f} available on average",

@@ -1,4 +1,4 @@
-"""The plots of a report, as inline SVG. The only importer of matplotlib, and only when a plot is drawn.
+"""The plots of a report, as inline SVG. Matplotlib is imported only here and beside, and only when a plot is drawn.
 
 Colours are Okabe and Ito's, told apart with any kind of colour vision; what matters is also told by shape.
 """
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fallow.core.names import natural_key
 from fallow.report.run import CallRecord, Ending, RunData
 from fallow.report.summary import PLACEMENTS, lives_of
 from fallow.report.timeline import VmLife
@@ -95,11 +96,7 @@ def lanes(lives: Sequence[VmLife]) -> dict[str, list[VmLife]]:
     found: dict[str, list[VmLife]] = {}
     for life in lives:
         found.setdefault(life.vm.split(".")[0], []).append(life)
-    return dict(sorted(found.items(), key=lambda lane: (lane[1][0].kind.evictable, _natural(lane[0]))))
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+    return dict(sorted(found.items(), key=lambda lane: (lane[1][0].kind.evictable, natural_key(lane[0]))))
 
 
 def _colours(names: Mapping[str, list[VmLife]]) -> dict[str, str]:

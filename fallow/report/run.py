@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +95,8 @@ class RunHeader:
     rules: tuple[str, ...]
     cpu_enforced: bool
     cpu_note: str = ""
+    retries: bool = True  # False: every action was deployed as not idempotent
+    benchmarks: Mapping[str, str] = field(default_factory=dict)  # action -> the benchmark function it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

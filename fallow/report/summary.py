@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fallow.core.model import VmKind
+from fallow.report.benchmarks import benchmark_figures
 from fallow.report.price import cost_core_h, discount_named
 from fallow.report.run import CallRecord, Ending, RunData
 from fallow.report.text import text_report as text_report
@@ -28,6 +29,9 @@ DEFINITIONS = {
     "cold_starts": "records with an initTime, the prewarmed ones among them",
     "replaced": "activations placed more than once",
     "evicted_with_loss": "evictions that cut off a running call",
+    "cut_off": "calls that evictions cut off while they ran, each once, and how they ended; "
+    "failed for good = no further attempt was allowed",
+    "placements": "dispatches, those of calls placed again among them; long = taken for long by the strategy then",
     "harvested_core_s": "cores of the evictable VMs over time, in their own (emulated) cores and real seconds",
     "cost": "of the evictable VMs, in regular core-hours; regular = the same core-seconds at full price",
 }
@@ -49,7 +53,14 @@ def summarise(run: RunData) -> dict[str, Any]:
 
     Raises ValueError for an event of a VM that is none, or an unknown discount.
     """
-    return {**_outcomes(run.calls), **_latencies(run.calls), **_vms(run), **_scheduling(run), **_conditions(run)}
+    return {
+        **_outcomes(run.calls),
+        **_latencies(run.calls),
+        **benchmark_figures(run),
+        **_vms(run),
+        **_scheduling(run),
+        **_conditions(run),
+    }
 
 
 def _outcomes(calls: Sequence[CallRecord]) -> dict[str, Any]:
@@ -131,10 +142,30 @@ def _vms(run: RunData) -> dict[str, Any]:
 
 def _scheduling(run: RunData) -> dict[str, Any]:
     placements = dict.fromkeys(PLACEMENTS, 0) | dict(run.counters["placements"])
+    decisions = run.counters["decisions"]
     return {
-        "evicted_with_loss": int(run.counters["decisions"].get("evictions_with_loss", 0)),
+        "evicted_with_loss": int(decisions.get("evictions_with_loss", 0)),
+        "cut_off": _cut_off(decisions),
         "replaced": int(run.counters["replaced"]),
         "placements": placements,
+    }
+
+
+def _cut_off(decisions: Mapping[str, int]) -> dict[str, int]:
+    """What became of the calls that evictions cut off; `other`: not over, or ended by another controller."""
+    calls, succeeded, own_error, not_idempotent, out_of_attempts = (
+        int(decisions.get(f"evicted_{name}", 0))
+        for name in ("calls", "succeeded", "errored", "not_idempotent", "used_up")
+    )
+    failed = not_idempotent + out_of_attempts
+    return {
+        "calls": calls,
+        "succeeded": succeeded,
+        "failed": failed,
+        "not_idempotent": not_idempotent,
+        "out_of_attempts": out_of_attempts,
+        "own_error": own_error,
+        "other": calls - succeeded - failed - own_error,
     }
 
 
@@ -159,6 +190,7 @@ def _conditions(run: RunData) -> dict[str, Any]:
         "thinned_share": _share(header.thinned_calls, header.thinned_calls + len(run.calls)),
         "cut": header.cut_calls,
         "rules": list(header.rules),
+        "retries": header.retries,
         "cpu_enforced": header.cpu_enforced,
         "cpu_note": header.cpu_note,
         "definitions": dict(DEFINITIONS),

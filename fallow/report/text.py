@@ -6,9 +6,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from fallow.report.words import millis, scale_lines, share
+from fallow.report.benchmarks import benchmark_row
+from fallow.report.words import cut_off_words, millis, scale_lines, share
 
 WIDTH = 100
+NAME_WIDTH = 15  # of a row
 _MOST_RULES = 6
 _MOST_ERRORS = 3
 _QUANTILES = ("p50", "p95", "p99")
@@ -46,7 +48,7 @@ def _calls(s: Mapping[str, Any]) -> list[str]:
         ("cold starts", f"{s['cold_starts']} ({share(s['cold_start_share'])}), {s['prewarmed']} of them prewarmed"),
     ]
     errors = [(f"  {e['count']} x", e["error"][: WIDTH - 22]) for e in s["errors"][:_MOST_ERRORS]]
-    return [_row(name, value) for name, value in rows + errors]
+    return [_row(name, value) for name, value in rows + benchmark_row(s) + errors]
 
 
 def _latency(s: Mapping[str, Any]) -> list[str]:
@@ -59,11 +61,12 @@ def _latency(s: Mapping[str, Any]) -> list[str]:
 def _vms(s: Mapping[str, Any]) -> list[str]:
     cost, placed = s["cost"], s["placements"]
     loss = s["evicted_with_loss"]
+    without = max(0, s["evictions"] - loss)
+    evictions = f"{s['evictions']} ({s['injected']} injected): {loss} with loss, {without} without"
+    cut_off = textwrap.wrap(cut_off_words(s["cut_off"]), WIDTH - NAME_WIDTH, max_lines=2, placeholder=" ...")
     rows = [
-        (
-            "evictions",
-            f"{s['evictions']} ({s['injected']} injected): {loss} with loss, {max(0, s['evictions'] - loss)} without",
-        ),
+        ("evictions", evictions),
+        *zip(("  cut off", ""), cut_off, strict=False),
         ("re-placed", f"{s['replaced']} invocations; VM resizes {s['resizes']}"),
         ("placements", ", ".join(f"{name.replace('_', ' on ')} {count}" for name, count in placed.items())),
         ("harvested", f"{s['harvested_core_s']:.0f} core-seconds, {s['harvested_used_core_s']:.0f} of them used"),
@@ -77,7 +80,7 @@ def _vms(s: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, value: str) -> str:
-    return f"{name:<15}{value}"[:WIDTH]
+    return f"{name:<{NAME_WIDTH}}{value}"[:WIDTH]
 
 
 def _wrapped(text: str, indent: str, *, most: int) -> list[str]:

@@ -27,6 +27,22 @@ def share(value: float | None, digits: int = 1) -> str:
     return f"> {100 - 10**-digits:.{digits}f} %" if value < 1 and text.startswith("100") else text
 
 
+def cut_off_words(cut_off: Mapping[str, int]) -> str:
+    """What became of the calls that evictions cut off: what went well, then what did not and why."""
+    calls = cut_off["calls"]
+    if not calls:
+        return "no running call"
+    reasons = (("not_idempotent", "not idempotent"), ("out_of_attempts", "out of attempts"))
+    why = ", ".join(f"{cut_off[key]} {words}" for key, words in reasons if cut_off[key])
+    text = f"{calls} running call{'s' if calls > 1 else ''}: {cut_off['succeeded']} succeeded elsewhere, "
+    text += f"{cut_off['failed']} failed for good" + (f" ({why})" if why else "")
+    if cut_off["own_error"]:
+        text += f", {cut_off['own_error']} ended elsewhere in an error of the function"
+    if cut_off["other"]:
+        text += f", {cut_off['other']} not over yet"
+    return text
+
+
 def scale_lines(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before any figure: time and core scale, and whether CPU was enforced."""
     s = summary
@@ -41,6 +57,8 @@ def scale_lines(summary: Mapping[str, Any]) -> list[str]:
     late_ms = s["late_ms"]["p95"]
     if late_ms is not None and late_ms > LATE_MS:
         lines.append(f"this machine was too busy to send on time (p95 {millis(late_ms)} late): latencies include that")
+    if not s["retries"]:
+        lines.append("retries were off: a call that an eviction cuts off fails for good")
     if not s["cpu_enforced"]:
         lines.append(f"CPU is not enforced: {s['cpu_note']}")
     return lines

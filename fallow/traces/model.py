@@ -13,6 +13,7 @@ class TraceFunction:
     app: str
     memory_mb: int
     cpu_share: float  # CPU time / wall time of its calls, in cores; 0..1
+    benchmark: str = ""  # the function of fallow.traces.benchmarks that its calls run; "" = they burn and sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class InvocationTrace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """One call to send, in real time: what the trace action burns and sleeps is its argument."""
+    """One call to send, in real time: what the trace action burns and sleeps is its argument; of a benchmark function
+    it is what was measured."""
 
     at_s: float  # since the replay began
     function: int

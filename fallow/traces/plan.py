@@ -8,14 +8,19 @@ which on one emulated core take 400 ms, and 400 ms of sleep: 0.8 s. With more co
 **Load.** Whole functions are left out, in an order drawn by seed, where what they add would break a bound: 60 % of the
 mean emulated cores, 60 % of this machine's cores (the platform's own CPU counted in), a rate of calls, and 60 % of the
 VMs' memory. A function is never split, so what stays keeps its own rhythm.
+
+**Benchmark functions.** Their calls do real work with fixed arguments: neither the speed-up nor the core scale changes
+it. In the load they count with the CPU time that was measured of them, and they are never left out.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
+from fallow.traces.benchmarks import Cost, Profile, measured_profile
 from fallow.traces.errors import TraceError
 from fallow.traces.model import Arrival, InvocationTrace, ReplayPlan, TraceFunction
 
@@ -28,7 +33,12 @@ TAIL_S = 10.0  # real seconds a call may run on after the window; a call without
 WINDOW_PARTS = 3  # a call takes at most such a part of the window, so that one cut off near its end can run again
 MAX_CALL_S = 270.0  # real seconds; the trace actions' time limit is 300 s
 MIN_LOAD_SPAN_S = 5.0  # real seconds: the mean load of a handful of calls is taken over no less
+BENCHMARK_ADVICE = "give a lower --speedup, a longer --duration, or --no-benchmarks"
 VM_SPAN_MARGIN = 1.1  # so that a trace's last change does not fall on the very end of the window
+
+
+class BenchmarksTooLargeError(TraceError):
+    """The benchmark functions leave no room within the bounds of the load."""
 
 
 def default_core_scale(real_cores: int) -> float:
@@ -80,17 +90,21 @@ def make_plan(
     seed: int,
     vm_memory_mb: float = float("inf"),
     vms_memory_mb: float = float("inf"),
+    profile: Profile | None = None,
 ) -> ReplayPlan:
     """What to send, and when, for `duration_s` real seconds.
 
     `vm_mean_cores`: emulated cores of all VMs together, mean over the window. `vm_memory_mb`: the smallest VM's memory;
-    `vms_memory_mb`: all VMs' together. Raises TraceError where not one function fits. Plans nothing where the trace has
-    no call in the window. Cost: n log n in the calls.
+    `vms_memory_mb`: all VMs' together. `profile`: what benchmark functions cost, None = as this package's was measured.
+    Raises TraceError where not one function fits, BenchmarksTooLargeError where the benchmark functions do not. Plans
+    nothing where the trace has no call in the window. Cost: n log n in the calls.
     """
+    profile = profile or measured_profile()
+    costs = [profile.costs[f.benchmark] if f.benchmark else None for f in trace.functions]
     sending_s = min(duration_s, trace.window_s / speedup)
-    arrivals, cut = _arrivals(trace, sending_s, speedup, core_scale)
+    arrivals, cut = _arrivals(trace, costs, sending_s, speedup, core_scale)
     functions = [f if f.memory_mb <= vm_memory_mb else replace(f, memory_mb=int(vm_memory_mb)) for f in trace.functions]
-    loads = _loads(arrivals, functions, sending_s, core_scale)
+    loads = _loads(arrivals, functions, costs, sending_s, core_scale)
     bounds = _Load(
         cores=LOAD_SHARE * vm_mean_cores,
         real_cores=LOAD_SHARE * machine_cores,
@@ -98,7 +112,7 @@ def make_plan(
         memory_mb=LOAD_SHARE * vms_memory_mb,
     )
     whole = sum(loads.values(), _Load())
-    kept = _thin(loads, bounds, seed)
+    kept = _thin(loads, bounds, seed, always={f for f, cost in enumerate(costs) if cost is not None})
     index = {old: new for new, old in enumerate(kept)}
     sent = tuple(replace(a, function=index[a.function]) for a in arrivals if a.function in index)
     cut_calls = sum(1 for a, was_cut in zip(arrivals, cut, strict=True) if was_cut and a.function in index)
@@ -117,11 +131,12 @@ def make_plan(
         rules=(),
     )
     shrunk = sum(1 for old in kept if functions[old].memory_mb != trace.functions[old].memory_mb)
-    return replace(plan, rules=tuple(_rules(plan, duration_s, len(loads), whole.broken(bounds), shrunk, vm_memory_mb)))
+    rules = _rules(plan, duration_s, len(loads), whole.broken(bounds), shrunk, vm_memory_mb)
+    return replace(plan, rules=(*rules[:2], *_benchmark_rules(plan, profile), *rules[2:]))
 
 
 def _arrivals(
-    trace: InvocationTrace, sending_s: float, speedup: float, core_scale: float
+    trace: InvocationTrace, costs: Sequence[Cost | None], sending_s: float, speedup: float, core_scale: float
 ) -> tuple[list[Arrival], list[bool]]:
     """All calls of the window in real time, with the trace's function numbers; and which of them were cut."""
     arrivals: list[Arrival] = []
@@ -130,19 +145,24 @@ def _arrivals(
         at_s = call.at_s / speedup
         if at_s >= sending_s:
             break
-        alone_s = call.duration_s / speedup
-        real_s = min(alone_s, longest_s(at_s, sending_s))
-        share = trace.functions[call.function].cpu_share
+        cost = costs[call.function]
+        if cost is not None:
+            cpu_ms, duration_ms, was_cut = cost.cpu_ms, cost.cpu_ms / min(core_scale, 1.0), False
+        else:
+            alone_s = call.duration_s / speedup
+            real_s = min(alone_s, longest_s(at_s, sending_s))
+            cpu_ms = 1e3 * real_s * trace.functions[call.function].cpu_share * core_scale
+            duration_ms, was_cut = 1e3 * real_s, real_s < alone_s
         arrivals.append(
             Arrival(
                 at_s=at_s,
                 function=call.function,
-                cpu_ms=1e3 * real_s * share * core_scale,
-                duration_ms=1e3 * real_s,
+                cpu_ms=cpu_ms,
+                duration_ms=duration_ms,
                 trace_duration_s=call.duration_s,
             )
         )
-        cut.append(real_s < alone_s)
+        cut.append(was_cut)
     return arrivals, cut
 
 
@@ -152,7 +172,11 @@ def longest_s(at_s: float, sending_s: float) -> float:
 
 
 def _loads(
-    arrivals: Sequence[Arrival], functions: Sequence[TraceFunction], sending_s: float, core_scale: float
+    arrivals: Sequence[Arrival],
+    functions: Sequence[TraceFunction],
+    costs: Sequence[Cost | None],
+    sending_s: float,
+    core_scale: float,
 ) -> dict[int, _Load]:
     """Every called function's mean demand over the window."""
     span_s = max(sending_s, MIN_LOAD_SPAN_S)
@@ -163,7 +187,7 @@ def _loads(
     return {
         f: _Load(
             cores=cpu_s / core_scale / span_s,
-            real_cores=(cpu_s + calls * CALL_CPU_S + COLD_CPU_S) / span_s,
+            real_cores=(cpu_s + calls * CALL_CPU_S + _cold_cpu_s(costs[f])) / span_s,
             rate_per_s=calls / span_s,
             memory_mb=busy_s * functions[f].memory_mb / span_s,
         )
@@ -171,23 +195,50 @@ def _loads(
     }
 
 
-def _thin(loads: dict[int, _Load], bounds: _Load, seed: int) -> list[int]:
-    """The functions to keep, in the trace's order: each, in a drawn order, if all bounds hold with it."""
-    order = sorted(loads)
+def _cold_cpu_s(cost: Cost | None) -> float:
+    """Real CPU of a function's first start beyond that of its call: libraries take long to load."""
+    return COLD_CPU_S if cost is None else max(COLD_CPU_S, (cost.cold_cpu_ms - cost.cpu_ms) / 1e3)
+
+
+def _thin(loads: dict[int, _Load], bounds: _Load, seed: int, *, always: Set[int]) -> list[int]:
+    """The functions to keep, in the trace's order: those of `always`, and each other, in a drawn order, if all bounds
+    hold with it."""
+    order = [f for f in sorted(loads) if f not in always]
     random.Random(f"{seed}:thinning").shuffle(order)
-    kept: list[int] = []
-    total = _Load()
+    kept = [f for f in loads if f in always]
+    total = sum((loads[f] for f in kept), _Load())
+    if broken := total.broken(bounds):
+        raise BenchmarksTooLargeError(
+            f"the benchmark functions alone ask for {' and '.join(broken)}\n{BENCHMARK_ADVICE}"
+        )
     for f in order:
         if not (total + loads[f]).broken(bounds):
             kept.append(f)
             total += loads[f]
-    if loads and not kept:
+    if order and not set(kept) - always:
+        if kept:
+            raise BenchmarksTooLargeError(f"beside the benchmark functions no other fits\n{BENCHMARK_ADVICE}")
         least = min((loads[f].broken(bounds) for f in order), key=len)
         raise TraceError(
             f"not one function of the trace fits this cluster: the nearest asks for {', '.join(least)}\n"
             "give a lower --speedup or --core-scale, or a longer --duration"
         )
     return sorted(kept)
+
+
+def _benchmark_rules(plan: ReplayPlan, profile: Profile) -> list[str]:
+    """What a reader of the figures has to know of the calls that are real work; nothing where there are none."""
+    names = [plan.functions[a.function].benchmark for a in plan.arrivals]
+    counts = Counter(name for name in names if name)
+    if not counts:
+        return []
+    spent_ms = sorted(profile.costs[name].cpu_ms for name in counts)
+    part = counts.total() / len(names)
+    return [
+        f"benchmarks: {counts.total()} of {len(names)} calls ({part:.1%}) run {len(counts)} real "
+        "functions, drawn by seed; neither speed-up nor core scale applies to them: a warm call burns its own "
+        f"{spent_ms[0]:.0f} to {spent_ms[-1]:.0f} ms of real CPU (measured {profile.conditions})"
+    ]
 
 
 def _rules(

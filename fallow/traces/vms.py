@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.core.model import VmId
+from fallow.core.names import natural_key
 from fallow.traces.errors import TraceError as TraceError  # re-exported: what the readers here raise
 
 _WORD = re.compile(r"\S+")
@@ -91,7 +92,7 @@ def read_vm_traces(path: Path) -> list[VmTrace]:
         return [read_vm_trace(path)]
     if not path.is_dir():
         raise TraceError(f"{path}: no such file or directory")
-    files = sorted(path.glob("*.txt"), key=lambda f: _natural(f.stem))
+    files = sorted(path.glob("*.txt"), key=lambda f: natural_key(f.stem))
     if not files:
         raise TraceError(f"{path}: holds no *.txt file (one text file per VM, lines `seconds cores`)")
     return [read_vm_trace(f) for f in files]
@@ -165,7 +166,3 @@ def _number(word: re.Match[str], where: str) -> float:
     if value < 0:
         raise TraceError(f"{at}: {word[0]} is negative")
     return value
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]

@@ -7,8 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from fallow_cli.client import Client
-from fallow_cli.cluster import list_vms
+from fallow_cli.client import Client, list_vms
 from fallow_cli.errors import CliError
 
 
@@ -34,20 +33,24 @@ async def inject(
     rng = random.Random(f"{seed}/evictions")
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for moment in moments(count, duration_s, rng):
+    for number, moment in enumerate(moments(count, duration_s, rng)):
         await asyncio.sleep(max(0.0, began + moment - loop.time()))
         while loop.time() < began + duration_s:
-            vm = _choose(await list_vms(client), rng)
+            vm = choose(await list_vms(client), f"{seed}/evictions/{number}")
             if vm is not None and await _evict(client, vm["id"], notice_s):
                 done.append(Injected(at_s=loop.time() - began, vm_id=vm["id"], running=vm["running"]))
                 break
             await asyncio.sleep(0.2)
 
 
-def _choose(vms: list[dict[str, Any]], rng: random.Random) -> dict[str, Any] | None:
-    """A usable harvest VM with something running, any of them with equal chance; None while there is none."""
+def choose(vms: list[dict[str, Any]], lot: str) -> dict[str, Any] | None:
+    """A usable harvest VM with something running, any of them with equal chance; None while there is none.
+
+    Every VM draws by `lot` and its own id, the highest is chosen: so two runs with the same lots evict the same VMs
+    where these are busy in both, whatever the others do.
+    """
     live = [vm for vm in vms if vm["kind"] == "harvest" and vm["usable"] and vm["running"] > 0]
-    return rng.choice(sorted(live, key=lambda vm: vm["id"])) if live else None
+    return max(live, key=lambda vm: random.Random(f"{lot}/{vm['id']}").random(), default=None)
 
 
 async def _evict(client: Client, vm_id: str, notice_s: float) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fallow.traces.benchmark_mix import mix_benchmarks
 from fallow.traces.errors import TraceError
 from fallow.traces.generate import generate_invocations, generate_vm_traces
 from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
-from fallow.traces.plan import default_core_scale, default_vm_speedup, make_plan
+from fallow.traces.plan import BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
 from fallow.traces.vms import Life, VmTrace
-from fallow_cli.cluster import ClusterPlan, VmPlan, vms_at_once
+from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
 from fallow_cli.vm_plan import load_vm_traces, plan_from_lives, vm_lives
@@ -45,12 +46,15 @@ class DemoOptions:
     evictions: str  # "none" | "trace" | a number
     target_cores: float | None
     discount: str
+    retries: bool = True
+    benchmarks: bool | None = None  # None = where the invocations are generated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     cluster: ClusterPlan
     replay: ReplayPlan
+    without_benchmarks: ReplayPlan | None  # what is sent where no VM can run them; None = `replay` has none
     vm_source: str
     vm_speedup: float
     notice_s: float  # real seconds
@@ -66,10 +70,11 @@ def prepare(options: DemoOptions) -> Prepared:
     all_lives = _lives(traces, options, vm_speedup)
     harvest_cores = _mean_cores(all_lives, options.duration_s * vm_speedup)
     vms = _vms(all_lives)
-    plan = _replay_plan(invocations, options, vms, harvest_cores)
+    plan, without = _with_benchmarks(invocations, options, vms, harvest_cores)
     return Prepared(
         cluster=_cluster_plan(options, vms, plan.core_scale, vm_speedup, harvest_cores),
         replay=plan,
+        without_benchmarks=without,
         vm_source=vm_source,
         vm_speedup=vm_speedup,
         notice_s=TRACE_NOTICE_S / options.speedup,
@@ -87,9 +92,27 @@ def _lives(traces: Sequence[VmTrace], options: DemoOptions, vm_speedup: float) -
     return found
 
 
+def _with_benchmarks(
+    invocations: InvocationTrace, options: DemoOptions, vms: Sequence[VmPlan], harvest_cores: float
+) -> tuple[ReplayPlan, ReplayPlan | None]:
+    """The plan, and where part of its calls run on benchmark functions also the one without. Functions that were not
+    asked for give way, with a rule, where the cluster is too small for them."""
+    if options.benchmarks is False or (options.benchmarks is None and options.invocations is not None):
+        return _replay_plan(invocations, options, vms, harvest_cores), None
+    plain = _replay_plan(invocations, options, vms, harvest_cores)
+    try:
+        return _replay_plan(mix_benchmarks(invocations, seed=options.seed), options, vms, harvest_cores), plain
+    except BenchmarksTooLargeError as e:
+        if options.benchmarks:
+            raise CliError(str(e)) from None
+        rule = f"no benchmark functions: {str(e).splitlines()[0]}"
+        return replace(plain, rules=(rule, *plain.rules)), None
+
+
 def _replay_plan(
     invocations: InvocationTrace, options: DemoOptions, vms: Sequence[VmPlan], harvest_cores: float
 ) -> ReplayPlan:
+    """Raises CliError, BenchmarksTooLargeError."""
     try:
         plan = make_plan(
             invocations,
@@ -102,6 +125,8 @@ def _replay_plan(
             vm_memory_mb=vms[0].memory_mb,
             vms_memory_mb=vms[0].memory_mb * vms_at_once(vm.id for vm in vms),
         )
+    except BenchmarksTooLargeError:
+        raise
     except TraceError as e:
         raise CliError(str(e)) from None
     if not plan.arrivals:

@@ -11,8 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fallow_cli.client import Client
-from fallow_cli.cluster import list_vms
+from fallow_cli.client import Client, list_vms
 from fallow_cli.errors import CliError
 from loadtest.replay import Progress as ReplayProgress
 

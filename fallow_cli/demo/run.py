@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import aiohttp
 import click
 
 from fallow.report.run import RunData, RunHeader
+from fallow.traces.benchmarks import BY_NAME, KIND
+from fallow.traces.model import TraceFunction
 from fallow_cli.client import Client
 from fallow_cli.cluster import LocalCluster
 from fallow_cli.demo.injector import Injected, inject
@@ -24,7 +27,9 @@ from fallow_cli.state import StateDir
 from loadtest.replay import replay
 
 DEPLOY_AT_ONCE = 8
-TRACE_ACTION = Path(__file__).resolve().parents[2] / "functions" / "actions" / "trace.py"
+FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
+TRACE_ACTION = FUNCTIONS / "actions" / "trace.py"
+BENCHMARK_FOLDER = FUNCTIONS / "benchmarks"
 
 
 async def run_demo(options: DemoOptions, prepared: Prepared, state: StateDir, *, quiet: bool) -> RunData:
@@ -47,9 +52,10 @@ async def run_demo(options: DemoOptions, prepared: Prepared, state: StateDir, *,
 async def _on_cluster(
     options: DemoOptions, prepared: Prepared, cluster: LocalCluster, state: StateDir, *, quiet: bool
 ) -> RunData:
-    plan = prepared.replay
     async with Client(cluster.operator) as operator, Client(cluster.tenant) as tenant:
-        names = await _deploy(tenant, prepared)
+        prepared = await _fitted(tenant, prepared)
+        plan = prepared.replay
+        names = await _deploy(tenant, prepared, retries=options.retries)
         vms = (await operator.call("GET", "/admin/v1/vms"))["vms"]
         if not quiet:
             click.echo(f"{len(names)} actions deployed, {len(plan.arrivals)} invocations to send", err=True)
@@ -113,30 +119,55 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
         thinned_calls=plan.thinned_calls,
         cut_calls=plan.cut_calls,
         rules=plan.rules,
+        retries=options.retries,
         cpu_enforced=all(vm["cpu_enforced"] for vm in vms),
+        benchmarks={f.name: f.benchmark for f in plan.functions if f.benchmark},
         cpu_note="; ".join(sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]})),
     )
 
 
-async def _deploy(tenant: Client, prepared: Prepared) -> list[str]:
+async def _fitted(tenant: Client, prepared: Prepared) -> Prepared:
+    """Without the benchmark functions, and with a rule that says so, where no VM offers what they need."""
+    if prepared.without_benchmarks is None:
+        return prepared
+    kinds = {runtime["kind"] for runtime in (await tenant.call("GET", "/"))["runtimes"]["python"]}
+    if KIND in kinds:
+        return prepared
+    rule = f"no benchmark functions: no VM offers {KIND} (their libraries come with `make setup`)"
+    plain = prepared.without_benchmarks
+    return replace(prepared, replay=replace(plain, rules=(rule, *plain.rules)), without_benchmarks=None)
+
+
+async def _deploy(tenant: Client, prepared: Prepared, *, retries: bool) -> list[str]:
     """One action a function of the trace, with its memory limit; returns their names in the plan's order."""
-    code = TRACE_ACTION.read_text()
+    trace_exec = {"kind": "python:default", "code": TRACE_ACTION.read_text()}
     turns = asyncio.Semaphore(DEPLOY_AT_ONCE)
 
-    async def put(name: str, app: str, memory_mb: int) -> None:
+    async def put(function: TraceFunction) -> None:
         document = {
-            "exec": {"kind": "python:default", "code": code},
-            "limits": {"memory": memory_mb, "timeout": 300_000, "logs": 0},
-            "annotations": [{"key": "app", "value": app}],
+            "exec": trace_exec,
+            "limits": {"memory": function.memory_mb, "timeout": 300_000, "logs": 0},
+            "annotations": [{"key": "app", "value": function.app}, {"key": "idempotent", "value": retries}],
         }
+        if function.benchmark:
+            document |= _benchmark(function.benchmark)
+        path = f"/api/v1/namespaces/_/actions/{function.name}"
         async with turns:
-            await tenant.call(
-                "PUT", f"/api/v1/namespaces/_/actions/{name}", document=document, query={"overwrite": "true"}
-            )
+            await tenant.call("PUT", path, document=document, query={"overwrite": "true"})
 
     functions = prepared.replay.functions
-    await asyncio.gather(*(put(f.name, f.app, f.memory_mb) for f in functions))
+    await asyncio.gather(*(put(f) for f in functions))
     return [f.name for f in functions]
+
+
+def _benchmark(name: str) -> dict[str, Any]:
+    """Source, kind and arguments of a benchmark function, as parts of an action's document."""
+    source = (BENCHMARK_FOLDER / f"{name}.py").read_text()
+    arguments = BY_NAME[name].arguments
+    return {
+        "exec": {"kind": KIND, "code": source},
+        "parameters": [{"key": key, "value": value} for key, value in arguments.items()],
+    }
 
 
 async def _play(fleet_socket: Path) -> None:

@@ -60,6 +60,10 @@ class Container(Protocol):
         that no child process ended in it since this was last asked: that is cheaper to answer."""
         ...
 
+    def memory_used_mb(self) -> float | None:
+        """Resident now, children included; None = not measurable, or ended."""
+        ...
+
     def drain_logs(self) -> None:
         """Take into `logs` what the container has written by now, without waiting."""
         ...

@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from fallow.infra import clock
 from fallow.infra.log import get_logger
 from invoker.backends import procfs
 from invoker.backends.base import LONGEST_CALL_S, Answer, Broken, Reply, StartError
+from invoker.backends.runtimes import Found, Runtime, find_runtimes, forget_runtimes, package_folder
 from invoker.backends.spawner import (
     START_TIMEOUT_S,
     End,
@@ -36,7 +36,6 @@ from invoker.backends.spawner import (
     container_environment,
     environment,
     open_spawner,
-    python_spawner,
 )
 from invoker.container_http import ContainerConnection
 from invoker.logs import LogCollector
@@ -48,6 +47,7 @@ RESPAWN_LONGEST_PAUSE_S = 5.0
 READ_BYTES = 1 << 16  # what a pipe holds, unless its writer made it larger
 PIPE_READS = 16  # ... to at most 1 MiB; who writes without end is not read without end
 NO_SESSION = -1  # no process has it
+LAST_WORDS_BYTES = 8192  # of a program's standard error: V8's last ones, a stack trace included, are some 3000
 EXIT_MEMORY = 86  # the runtime's exit code when its memory is exhausted
 
 T = TypeVar("T")
@@ -58,9 +58,12 @@ log = get_logger("invoker.process")
 class ProcessContainer:
     """One runtime process. Made by ProcessBackend.start."""
 
-    def __init__(self, backend: ProcessBackend, home: Path, memory_mb: int, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: ProcessBackend, runtime: Runtime, home: Path, memory_mb: int, on_exit: Callable[[], None]
+    ) -> None:
         self.logs = LogCollector(clock.unix_ms)
         self._backend = backend
+        self._runtime = runtime
         self._home = home
         self._memory_mb = memory_mb
         self._on_exit = on_exit
@@ -72,6 +75,7 @@ class ProcessContainer:
         self._ordered = False
         self._exited = asyncio.Event()
         self._exit_code: int | None = None
+        self._last_words = b""
         self._over_memory = False
         self._destroying = False
         self._end: asyncio.Future[None] | None = None
@@ -129,7 +133,15 @@ class ProcessContainer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._exited.wait()
-        return Broken(sent=True, out_of_memory=self._over_memory or self._exit_code == EXIT_MEMORY)
+        return Broken(sent=True, out_of_memory=self._ran_out_of_memory())
+
+    def _ran_out_of_memory(self) -> bool:
+        if self._over_memory or self._exit_code == EXIT_MEMORY:
+            return True
+        if self._exit_code not in self._runtime.memory_ends:
+            return False
+        self.drain_logs()
+        return self._runtime.memory_words in self._last_words
 
     def cpu_s(self, *, idle: bool = False) -> float | None:
         if not self._exited.is_set() and self._stat_fd >= 0:
@@ -138,10 +150,10 @@ class ProcessContainer:
             self.last_cpu_s = max(self.last_cpu_s, procfs.own_cpu_s(self.pid) + self._children_cpu_s)
         return self.last_cpu_s
 
-    def memory_used_mb(self) -> float:
+    def memory_used_mb(self) -> float | None:
         """Resident, children included. Pages of the spawner's image that it still shares count too: as much as a
         Python process of its own would have resident at its start, or less."""
-        return procfs.rss_mb(self.pid) if self.pid and not self._exited.is_set() else 0.0
+        return procfs.rss_mb(self.pid) if self.pid and not self._exited.is_set() else None
 
     def drain_logs(self) -> None:
         for fd in list(self._pipes):
@@ -154,7 +166,8 @@ class ProcessContainer:
 
     def check_memory(self) -> None:
         """End the process if it uses more than its limit."""
-        if not self._exited.is_set() and self.memory_used_mb() > self._memory_mb:
+        used_mb = self.memory_used_mb()
+        if used_mb is not None and used_mb > self._memory_mb:
             self._over_memory = True
             self._signal_group()
 
@@ -217,6 +230,8 @@ class ProcessContainer:
         except OSError:
             data = b""
         if data:
+            if self._runtime.memory_words and self._pipes[fd]:  # a program's standard error
+                self._last_words = (self._last_words + data)[-LAST_WORDS_BYTES:]
             self.logs.feed(self._pipes[fd], data)
         else:
             self._close_pipe(fd)
@@ -232,12 +247,13 @@ class ProcessBackend:
     """Runs containers under `run_dir`, inside `cgroups` (directories of the VM)."""
 
     def __init__(self, *, run_dir: Path, cgroups: tuple[Path, ...] = (), max_starts: int = 4) -> None:
-        self.kinds: tuple[str, ...] = ("python:3", f"python:{sys.version_info.major}.{sys.version_info.minor}")
+        self.kinds: tuple[str, ...] = ()  # known once it is open
         self.procs_file = cgroups[0] / "cgroup.procs" if cgroups else None
         self.watched: set[ProcessContainer] = set()
         self._run_dir = run_dir
         self._cgroups = cgroups
-        self._script = python_spawner()
+        self._script = package_folder("functions.runtimes.python") / "spawner.py"
+        self._runtimes: Found = {}
         self._spawner: Spawner | None = None
         self._live: set[ProcessContainer] = set()
         self._ended_cpu_s = 0.0
@@ -256,10 +272,12 @@ class ProcessBackend:
 
     async def open(self) -> None:
         """See Backend.open."""
-        self._run_dir.mkdir(parents=True, exist_ok=True)
-        self._spawner = await open_spawner(
-            self._script, env=environment(self._run_dir), cgroups=self._cgroups, in_thread=self.in_thread
-        )
+        if not self._runtimes:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            self._runtimes = await self.in_thread(functools.partial(find_runtimes, self._run_dir))
+            self.kinds = tuple(self._runtimes)
+        env = environment(self._run_dir, (runtime.env for runtime in self._runtimes.values()))
+        self._spawner = await open_spawner(self._script, env=env, cgroups=self._cgroups, in_thread=self.in_thread)
 
     async def supervise(self) -> NoReturn:
         """See Backend.supervise. A lost spawner has lost its containers; until there is a new one no start succeeds."""
@@ -288,16 +306,26 @@ class ProcessBackend:
         on_exit: Callable[[], None],
     ) -> ProcessContainer:
         """See Backend.start. `cap_cores` is not used."""
-        if kind not in self.kinds:
+        runtime = self._runtimes.get(kind)
+        if runtime is None:
             raise StartError(f"kind {kind} is not offered here; there are {', '.join(self.kinds)}")
         spawner = self._spawner
         if spawner is None or spawner.lost.is_set():
             raise StartError("the spawner of containers is being started again")
         home = self._run_dir / f"c{container_id}"
-        container = ProcessContainer(self, home, memory_mb, on_exit)
+        container = ProcessContainer(self, runtime, home, memory_mb, on_exit)
         container.logs.begin(1)  # what a start says is only read when it fails
         self._live.add(container)
-        order = Order(id=container_id, home=str(home), memory_mb=memory_mb, env=container_environment(home))
+        env = container_environment(home, runtime.env)
+        order = Order(
+            id=container_id,
+            home=str(home),
+            memory_mb=memory_mb,
+            env=env,
+            path=runtime.path,
+            program=runtime.program(memory_mb) if runtime.program is not None else (),
+            margin_mb=runtime.margin_mb,
+        )
         try:
             home.mkdir(parents=True, mode=0o700)
             await container.start(spawner, order)
@@ -313,7 +341,7 @@ class ProcessBackend:
         return self._ended_cpu_s + sum(c.cpu_s() or 0.0 for c in self._live)
 
     def memory_mb(self) -> float:
-        return sum(c.memory_used_mb() for c in self._live)
+        return sum(c.memory_used_mb() or 0.0 for c in self._live)
 
     async def close(self) -> None:
         if self._watchdog is not None:
@@ -322,6 +350,7 @@ class ProcessBackend:
         if self._spawner is not None:
             spawner, self._spawner = self._spawner, None
             await spawner.close(self.in_thread)
+        forget_runtimes(self._run_dir)
         self._threads.shutdown(wait=False)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -38,12 +37,19 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One container: `home` exists."""
+    """One container: `home` exists.
+
+    With a `program` it becomes that one, its data limit `margin_mb` above `memory_mb`; without, it stays Python and
+    `path` is appended to its sys.path.
+    """
 
     id: int
     home: str
     memory_mb: int
     env: Mapping[str, str]
+    path: Sequence[str] = ()
+    program: Sequence[str] = ()
+    margin_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +64,6 @@ class End:
 class _Forked:
     started: asyncio.Future[int]
     on_end: Callable[[End], None]
-
-
-def python_spawner() -> Path:
-    """The Python runtime's spawner. Raises StartError when the functions package is not installed."""
-    spec = importlib.util.find_spec("functions.runtimes.python")
-    if spec is None or not spec.submodule_search_locations:
-        raise StartError("the package functions.runtimes.python is not installed")
-    return Path(spec.submodule_search_locations[0]) / "spawner.py"
 
 
 class Spawner:
@@ -199,14 +197,16 @@ def _enter_cgroups(pid: int, cgroups: Sequence[Path]) -> None:
         (directory / "cgroup.procs").write_text(str(pid))
 
 
-def environment(run_dir: Path) -> dict[str, str]:
-    """The spawner's: room, first of all, for the longest environment that `container_environment` can give."""
-    longest = container_environment(run_dir / ("c" + "9" * 20))
-    room = sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in longest.items())
+def environment(run_dir: Path, additions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """The spawner's: room, first of all, for the longest environment that `container_environment` can give with one
+    of `additions`."""
+    home = run_dir / ("c" + "9" * 20)
+    longest = [container_environment(home, more) for more in additions]
+    room = max((sum(len(os.fsencode(f"{k}={v}")) + 1 for k, v in env.items()) for env in longest), default=0)
     return {"FALLOW_ROOM": "." * room, "LANG": "C.UTF-8"}
 
 
-def container_environment(home: Path) -> dict[str, str]:
-    """What an action sees of this machine before it is given its own parameters."""
+def container_environment(home: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """What an action sees of this machine before it is given its own parameters; `more` is its runtime's."""
     path = os.environ.get("PATH", os.defpath)
-    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
+    return {"PATH": path, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home), **more}

@@ -10,12 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from fallow_cli.client import Answer, operator_target, server_words, tenant_target
-from fallow_cli.cluster import free_ports
 from fallow_cli.cmd_action import action_path
 from fallow_cli.cmd_vm import Duration
 from fallow_cli.demo.injector import moments
 from fallow_cli.errors import CliError
-from fallow_cli.machine import vm_memory_mb
+from fallow_cli.machine import free_ports, vm_memory_mb
 from fallow_cli.main import cli
 from fallow_cli.state import RunningCluster, StateDir
 from fallow_cli.vm_plan import plan_from_traces

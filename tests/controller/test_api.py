@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import stat
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,39 @@ async def test_bad_documents(cluster, body, text) -> None:
     answer = await cluster.client.call("PUT", "actions/bad", body)
     assert answer.status == 400, answer.body
     assert text in answer.json["error"]
+
+
+async def test_default_kinds_are_what_live_vms_offer(cluster) -> None:
+    call = cluster.client.call
+
+    async def put(kind: str) -> Any:
+        answer = await call("PUT", "actions/js?overwrite=true", {"exec": {"kind": kind, "code": "x"}})
+        return answer.json["exec"]["kind"] if answer.status == 200 else answer.json["error"]
+
+    await cluster.join("h1", runtimes=["python:3", "python:3-libs"])
+    for kind in ("nodejs:default", "nodejs", "nodejs:20"):
+        text = f"The specified runtime '{kind}' is not supported by this platform. Valid values are: "
+        assert text in await put(kind)
+        assert "'python:3', 'python:3-libs'." in await put(kind)
+    old = await cluster.join("h2", runtimes=["nodejs:9", "nodejs:18"])
+    assert await put("nodejs:default") == "nodejs:18"
+    new = await cluster.join("h3", runtimes=["nodejs:20", "nodejs:next"])
+    assert [await put(kind) for kind in ("nodejs:default", "nodejs", "nodejs:18")] == [
+        "nodejs:20", "nodejs:20", "nodejs:18",
+    ]  # fmt: skip
+    assert [await put(kind) for kind in ("python:default", "python")] == ["python:3"] * 2
+    runtimes = (await call("GET", "/", auth=None)).json["runtimes"]
+    assert {r["kind"]: r["default"] for r in runtimes["nodejs"]} == {
+        "nodejs:18": False, "nodejs:20": True, "nodejs:9": False, "nodejs:next": False,
+    }  # fmt: skip
+    await new.close()
+    async with asyncio.timeout(5):
+        while await put("nodejs:default") != "nodejs:18":
+            await asyncio.sleep(0.01)
+    await old.close()
+    async with asyncio.timeout(5):
+        while await put("nodejs:default") != "nodejs:20":
+            await asyncio.sleep(0.01)
 
 
 async def test_sizes_types_and_methods(cluster) -> None:

@@ -144,6 +144,27 @@ async def test_unknown_action_and_no_vm(boot) -> None:
         assert "no VM" in answer.json["error"]
 
 
+async def test_a_strategy_that_forbids_every_vm_says_so(boot) -> None:
+    async with boot(strategy="no-failures", lost_after_s=60.0) as cluster:
+        await cluster.join("h1")
+        await cluster.client.put_echo("short")
+        await cluster.client.put_echo("long", annotations=[{"key": "long", "value": True}])
+        answer = await cluster.client.call("POST", "actions/long?blocking=true")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json["error"] == (
+            "The invocation could not be placed: the eviction strategy allows none of the VMs that are there: "
+            "a long call may need a regular one."
+        )
+        assert (await cluster.client.call("POST", "actions/short?blocking=true")).status == 200
+        await cluster.join("r1", kind="regular")
+        answer = await cluster.client.call("POST", "actions/long?blocking=true")
+        assert answer.status == 200
+        status = (await cluster.admin("GET", "status")).json
+        assert status["refused"]["forbidden"] == 1
+        assert (status["placements"]["short_harvest"], status["placements"]["long_regular"]) == (1, 1)
+        assert status["strategy"] == "no-failures"
+
+
 async def test_an_action_larger_than_every_vm_is_refused_in_numbers(cluster) -> None:
     invoker = await cluster.join()  # 4096 MB
     await cluster.join("h2", report=Report(cores=4.0, memory_mb=511.0, cpu_used=0.0, memory_used_mb=0.0))

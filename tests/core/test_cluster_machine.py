@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+import fallow.core.policies  # noqa: F401 - registers the policies
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.cluster import ClusterLimits, ClusterState
 from fallow.core.cluster_events import (
@@ -65,8 +66,7 @@ from fallow.core.model import (
     VmKind,
     VmReport,
 )
-from fallow.core.policies.base import ClusterView, Policy, Sample
-from fallow.core.policies.mws import Mws
+from fallow.core.policies.base import ClusterView, Policy, Sample, make_policy, policies
 from fallow.core.why import StepKind, Story
 from fallow.core.why_cost import attempt_costs
 
@@ -82,6 +82,9 @@ LIMITS = ClusterLimits(
 TIMEOUT_S = 1.0
 OVERDUE_S = 6.0 + 4.0 + 2 * TIMEOUT_S + 2.0
 KINDS = {"r1": VmKind.REGULAR, "h1": VmKind.HARVEST, "h2": VmKind.HARVEST, "s1": VmKind.SPOT}
+GRACE_S = 3.0
+LONG_S = 5.0  # what a long call runs
+FORBIDDING = ("no-failures", "bounded:90")  # long calls on regular VMs only
 OK = Outcome(
     status=Status.SUCCESS,
     wait_s=0.3,
@@ -159,14 +162,15 @@ class World:
 class ClusterMachine(RuleBasedStateMachine):
     """Rules are what may happen; `feed` checks every instruction against the model."""
 
-    make_policy: type[Policy] = Mws
+    policy = "mws"
+    strategy = "prefer-regular"
 
     @initialize(seed=st.integers(0, 2**32))
     def start(self, seed: int) -> None:
         self.pick = random.Random(seed)
         self.now_s = 100.0
         self.cluster = ClusterState(
-            policy=self.make_policy(), strategy=make_strategy("prefer-regular", 30.0), limits=LIMITS
+            policy=self.new_policy(random.Random(seed)), strategy=make_strategy(self.strategy, GRACE_S), limits=LIMITS
         )
         self.vms = {VmId(name): World(id=VmId(name), kind=kind) for name, kind in KINDS.items()}
         self.vms[VmId("s1")].runtimes = ("python:3", "nodejs:20")
@@ -181,8 +185,13 @@ class ClusterMachine(RuleBasedStateMachine):
         self.latest: dict[ActivationId, tuple[VmId, int]] = {}
         self.booked: dict[VmId, dict[Held, float | None]] = {vm_id: {} for vm_id in self.vms}  # -> finished when
         self.history: list[tuple[VmId, ActivationId, int]] = []
+        self.lasted: dict[ActivationId, float] = {}
+        self.long_apps: set[tuple[str, str]] = set()  # those that had a call of LONG_S
         self.join(VmId("h1"))
         self.join(VmId("r1"))
+
+    def new_policy(self, dice: random.Random) -> Policy:
+        return make_policy(self.policy, dice)
 
     # -- feeding and checking
 
@@ -233,6 +242,7 @@ class ClusterMachine(RuleBasedStateMachine):
         assert vm.told.healthy, "dispatched to an unhealthy VM"
         assert not vm.told.full, "dispatched to a full VM"
         assert call.action.kind in vm.runtimes, "dispatched to a VM without the runtime"
+        self.check_kind(order.long, call.action, vm)
         assert 1 <= order.attempt <= LIMITS.max_attempts
         assert order.attempt >= self.latest.get(call.id, ("", 0))[1], "an older attempt was started again"
         first = order.attempt == 1 and call.id not in self.durable
@@ -246,6 +256,13 @@ class ClusterMachine(RuleBasedStateMachine):
         if not vm.frozen:
             vm.running[held] = False
             vm.seen = order.seq
+
+    def check_kind(self, long: bool, action: ActionSpec, vm: World) -> None:
+        assert action.long in (None, long), "what an action declares counts"
+        if action.long is None and self.strategy != "bounded:90":  # there a long app may become a short one again
+            assert long or action.app_key not in self.long_apps, "a long call of the app was forgotten"
+        if long and self.strategy in FORBIDDING:
+            assert vm.kind is VmKind.REGULAR, "a long call on a VM that can be evicted"
 
     def end(self, call_id: ActivationId, how: ClusterInstruction) -> None:
         assert call_id not in self.ended, f"ended twice: {self.ended[call_id]} and {how}"
@@ -265,18 +282,20 @@ class ClusterMachine(RuleBasedStateMachine):
         durable=st.booleans(),
         attempts=st.sampled_from([0, 0, 0, 1, 2, 3]),
         idempotent=st.sampled_from([True, True, False]),
-        long=st.booleans(),
+        long=st.sampled_from([True, False, None, None]),
         runtime=st.sampled_from(["python:3", "python:3", "python:3", "nodejs:20", "ruby:1"]),
         who=st.integers(0, 2),
         burst=st.sampled_from([1, 1, 3, 6]),
     )
     def arrive(
-        self, durable: bool, attempts: int, idempotent: bool, long: bool, runtime: str, who: int, burst: int
+        self, durable: bool, attempts: int, idempotent: bool, long: bool | None, runtime: str, who: int, burst: int
     ) -> None:
         for _ in range(burst):
             self.arrive_one(durable, attempts, idempotent, long, runtime, who)
 
-    def arrive_one(self, durable: bool, attempts: int, idempotent: bool, long: bool, runtime: str, who: int) -> None:
+    def arrive_one(
+        self, durable: bool, attempts: int, idempotent: bool, long: bool | None, runtime: str, who: int
+    ) -> None:
         spec = ActionSpec(
             namespace=f"n{who % 2}",
             name=f"a{who}{idempotent}{long}{runtime}",
@@ -337,12 +356,16 @@ class ClusterMachine(RuleBasedStateMachine):
         return [(vm, held) for vm in self.vms.values() if vm.linked and not vm.frozen for held in vm.running]
 
     @precondition(lambda self: self.running())
-    @rule(at=st.integers(0, 1000), how=st.sampled_from(["both", "finish", "complete", "evicted"]))
-    def progress(self, at: int, how: str) -> None:
+    @rule(
+        at=st.integers(0, 1000),
+        how=st.sampled_from(["both", "finish", "complete", "evicted"]),
+        run_s=st.sampled_from([0.1, 0.1, LONG_S]),
+    )
+    def progress(self, at: int, how: str, run_s: float) -> None:
         all_running = self.running()
         vm, held = all_running[at % len(all_running)]
         if how != "complete" and not vm.running[held]:
-            self.finish(vm, held, replace(OK, evicted=how == "evicted"))
+            self.finish(vm, held, replace(OK, evicted=how == "evicted", run_s=run_s))
         if how != "finish" and held in vm.running:
             self.complete(vm, held)
 
@@ -358,14 +381,17 @@ class ClusterMachine(RuleBasedStateMachine):
             self.booked[vm.id].pop(held, None)
         elif current:
             self.booked[vm.id][held] = self.now_s
+            self.lasted[held[0]] = outcome.run_s
         again = self.feed(event)
         assert [i for i in again if isinstance(i, AcceptOutcome | DiscardOutcome)] == [DiscardOutcome(**fields)]
 
     def complete(self, vm: World, held: Held) -> None:
-        self.booked[vm.id].pop(held, None)
+        answered = self.booked[vm.id].pop(held, None) is not None
         del vm.running[held]
         event = AttemptCompleted(vm_id=vm.id, activation_id=held[0], attempt=held[1])
         self.feed(event)
+        if answered and self.lasted[held[0]] > GRACE_S:
+            self.long_apps.add(self.calls[held[0]].action.app_key)
 
     @precondition(lambda self: self.running())
     @rule(at=st.integers(0, 1000), reason=st.sampled_from(list(ReturnReason)))
@@ -574,10 +600,10 @@ class ClusterMachine(RuleBasedStateMachine):
 
     def waits_for_a_new_vm(self) -> None:
         """Durable calls that every VM refused for good, or whose runtime nobody offers, rightly wait for a new VM."""
-        fresh = VmId("s9")
+        fresh = VmId("r9")
         if fresh not in self.vms:
             runtimes = ("python:3", "nodejs:20", "ruby:1")
-            self.vms[fresh] = World(id=fresh, kind=VmKind.SPOT, runtimes=runtimes, cores=8.0)
+            self.vms[fresh] = World(id=fresh, kind=VmKind.REGULAR, runtimes=runtimes, cores=8.0)
             self.booked[fresh] = {}
             self.join(fresh)
 
@@ -590,10 +616,19 @@ def on_vm(story: Story) -> bool:
 
 
 class BlindMachine(ClusterMachine):
-    make_policy = Blind
+    def new_policy(self, dice: random.Random) -> Policy:
+        return Blind()
 
 
-@pytest.mark.parametrize("machine", [ClusterMachine, BlindMachine])
+STRATEGIES = ("prefer-regular", "no-failures", "bounded:90", "live-and-let-die")
+MACHINES: dict[str, type[ClusterMachine]] = {"blind": BlindMachine} | {
+    f"{policy} {strategy}": type("Machine", (ClusterMachine,), {"policy": policy, "strategy": strategy})
+    for policy in sorted(policies())
+    for strategy in STRATEGIES
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES.keys())
 def test_any_history_ends_well(machine: type[ClusterMachine]) -> None:
     run_state_machine_as_test(
         machine,

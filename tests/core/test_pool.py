@@ -53,11 +53,20 @@ class Story:
         self.pool.validate()
         return out
 
-    def measure(self, *, cores: float = 4, memory_mb: float = 1024, cpu: float = 0, used_mb: float = 0) -> object:
+    def measure(
+        self,
+        *,
+        cores: float = 4,
+        memory_mb: float = 1024,
+        cpu: float = 0,
+        used_mb: float = 0,
+        idle_mb: dict[int, float] | None = None,
+    ) -> object:
         return self.tell(
             VmMeasured(
                 capacity=Resources(cpu_cores=cores, memory_mb=memory_mb),
                 used=Resources(cpu_cores=cpu, memory_mb=used_mb),
+                idle_mb=tuple((ContainerId(i), mb) for i, mb in (idle_mb or {}).items()),
             )
         )
 
@@ -206,6 +215,57 @@ def test_no_more_is_destroyed_while_what_was_destroyed_is_on_its_way_out() -> No
     assert story.tick(1.0) == []
     assert story.destroyed(2) == [start(4)]
     assert story.pool.warm == 1
+
+
+def test_an_idle_container_counts_what_it_has_resident() -> None:
+    story = Story(memory_mb=512)
+    story.runs(("x1", 1), ("x2", 2))
+    story.ended(1, "x1")
+    assert story.run("y1", "b") == [destroy(1)], "not measured yet: it holds its limit"
+    story.destroyed(1)
+    story.started(3)
+    story.ended(3, "y1")
+    story.ended(2, "x2")
+    assert story.measure(memory_mb=512, idle_mb={2: 20, 3: 30}) == []
+    assert story.pool.reserved_mb == 50
+    assert story.run("z1", "c") == [start(4)], "both stay warm beside it"
+    assert (story.pool.warm, story.pool.active_mb, story.pool.reserved_mb) == (2, 256, 306)
+
+
+def test_a_call_that_wakes_a_container_needs_the_rest_of_its_limit() -> None:
+    story = Story(memory_mb=512)
+    story.runs(("x1", 1))
+    story.runs(("y1", 2), action="b")
+    story.ended(1, "x1")
+    story.ended(2, "y1")
+    story.measure(memory_mb=512, idle_mb={1: 20, 2: 30})
+    story.runs(("z1", 3), action="c")
+    assert story.run("x2") == [destroy(2)], "236 MB more for it; 206 are free"
+    assert story.destroyed(2) == [go(1, "x2")]
+    assert story.run("x3", "b") == []
+    assert story.ended(3, "z1") == [destroy(3)]
+    assert story.destroyed(3) == [start(4)]
+
+
+def test_what_a_container_held_before_is_what_it_holds_until_measured_again() -> None:
+    story = Story(memory_mb=512)
+    story.runs(("x1", 1))
+    story.ended(1, "x1")
+    story.measure(memory_mb=512, idle_mb={1: 20})
+    story.run("x2")
+    assert story.pool.reserved_mb == 256
+    story.ended(1, "x2")
+    assert story.pool.reserved_mb == 20
+    story.measure(memory_mb=512, idle_mb={1: 90, 7: 10})
+    assert story.pool.reserved_mb == 90
+
+
+def test_the_only_container_wakes_whatever_the_numbers_say() -> None:
+    story = Story(memory_mb=512)
+    story.runs(("x1", 1))
+    story.ended(1, "x1")
+    story.measure(memory_mb=200, idle_mb={1: 20})
+    assert story.run("x2") == [go(1, "x2")]
 
 
 def test_what_was_measured_of_calls_that_are_gone_keeps_nobody_waiting() -> None:

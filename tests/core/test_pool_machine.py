@@ -1,9 +1,10 @@
 """PoolState under every order of events that a backend and controllers can produce.
 
-What must hold. A new container is started only if all limits together, those of containers being destroyed included,
-stay within the VM's memory, or if it is the only container. No call starts twice, after a notice, or in a container
-with other code. Every call is held until it ended, was returned, failed or cancelled. And once the others end, every
-queued call starts, without any help of the clock or of a better measurement.
+What must hold. A container is started or woken only if what all hold together, those being destroyed included, stays
+within the VM's memory, or if it is the only container: an idle one holds what it was measured to have resident, every
+other its limit. No call starts twice, after a notice, or in a container with other code. Every call is held until it
+ended, was returned, failed or cancelled. And once the others end, every queued call starts, without any help of the
+clock or of a better measurement.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class World:
 
     def __init__(self) -> None:
         self.memory_mb: dict[ContainerId, int] = {}
+        self.resident_mb: dict[ContainerId, float] = {}  # as last measured
+        self.held_mb: dict[ContainerId, float] = {}
         self.starting: list[ContainerId] = []
         self.idle: list[ContainerId] = []
         self.running: dict[ContainerId, Key] = {}
@@ -66,6 +69,8 @@ class World:
 
     def forget(self, container_id: ContainerId) -> None:
         del self.memory_mb[container_id]
+        self.resident_mb.pop(container_id, None)
+        del self.held_mb[container_id]
         self.code.pop(container_id, None)
 
 
@@ -95,9 +100,9 @@ class PoolMachine(RuleBasedStateMachine):
             case StartContainer(container_id=cid, memory_mb=mb):
                 assert not self.draining
                 assert cid not in world.memory_mb
-                world.memory_mb[cid] = mb
+                world.memory_mb[cid] = world.held_mb[cid] = mb
                 world.starting.append(cid)
-                assert sum(world.memory_mb.values()) <= self.capacity_mb or len(world.memory_mb) == 1
+                self.fits()
             case RunInContainer(container_id=cid):
                 self.begin(instruction)
             case DestroyContainer(container_id=cid):
@@ -115,6 +120,10 @@ class PoolMachine(RuleBasedStateMachine):
             case AbandonRun(container_id=cid, activation_id=activation_id, attempt=attempt):
                 assert world.running.pop(cid) == (activation_id, attempt)
 
+    def fits(self) -> None:
+        held_mb = sum(self.world.held_mb.values())
+        assert held_mb <= self.capacity_mb + 1e-6 or len(self.world.memory_mb) == 1
+
     def begin(self, order: RunInContainer) -> None:
         key = (order.activation_id, order.attempt)
         assert not self.draining
@@ -127,6 +136,11 @@ class PoolMachine(RuleBasedStateMachine):
         assert order.init == (order.container_id not in self.world.code)
         assert self.world.code.setdefault(order.container_id, code) == code
         self.world.running[order.container_id] = key
+        limit_mb = self.world.memory_mb[order.container_id]
+        if limit_mb > self.world.held_mb[order.container_id]:
+            self.world.held_mb[order.container_id] = limit_mb
+            self.fits()
+        self.world.held_mb[order.container_id] = limit_mb
 
     def check_waits(self, key: Key, waited: AttemptWaits | None) -> None:
         """Every second that a call was here without running has exactly one cause."""
@@ -187,6 +201,7 @@ class PoolMachine(RuleBasedStateMachine):
         del self.held[key]
         if keep:
             self.world.idle.append(cid)
+            self.world.held_mb[cid] = self.world.resident_mb.get(cid, self.world.memory_mb[cid])
         self.tell(RunEnded(container_id=cid, activation_id=key[0], keep=keep))
         assert keep or cid in self.world.destroying
 
@@ -218,13 +233,21 @@ class PoolMachine(RuleBasedStateMachine):
         memory_mb=st.sampled_from((0.0, 256.0, 1024.0, 2048.0)),
         cpu=st.sampled_from((0.0, 0.5, 4.0)),
         used_mb=st.sampled_from((0.0, 300.0, 1500.0)),
+        idle=st.lists(st.tuples(index, st.sampled_from((10.0, 100.0, 1000.0))), max_size=3),
     )
-    def measure(self, cores: float, memory_mb: float, cpu: float, used_mb: float) -> None:
+    def measure(
+        self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]
+    ) -> None:
         self.capacity_mb = memory_mb
+        world = self.world
+        resting = [(world.idle[i % len(world.idle)], mb) for i, mb in idle] if world.idle else []
+        for cid, mb in resting:
+            world.resident_mb[cid] = world.held_mb[cid] = mb
         self.tell(
             VmMeasured(
                 capacity=Resources(cpu_cores=cores, memory_mb=memory_mb),
                 used=Resources(cpu_cores=cpu, memory_mb=used_mb),
+                idle_mb=tuple(resting),
             )
         )
 
@@ -246,7 +269,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert {(activation, attempt) for _, activation, attempt in self.pool.holds()} == set(self.held)
         assert self.pool.running == len(self.world.running)
         assert self.pool.queued == len(self.held) - len(self.world.running)
-        assert self.pool.reserved_mb == sum(self.world.memory_mb.values())
+        assert abs(self.pool.reserved_mb - sum(self.world.held_mb.values())) < 1e-3
         states = {c.id: c.state for c in self.pool.containers()}
         assert {cid for cid, state in states.items() if state is ContainerState.DESTROYING} == set(
             self.world.destroying

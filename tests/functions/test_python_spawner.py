@@ -50,7 +50,15 @@ class Spawner:
         stdin, hold = os.pipe()
         self.left.append(hold)
         with conn, (home / "out").open("w") as out:
-            order = {"id": number, "home": str(home), "memory_mb": 64, "env": {"HOME": str(home)}, **changes}
+            order = {
+                "id": number,
+                "home": str(home),
+                "memory_mb": 64,
+                "env": {"HOME": str(home)},
+                "path": [],
+                "program": [],
+                **changes,
+            }
             given = [conn.fileno(), stdin, out.fileno(), out.fileno()][:fds]
             socket.send_fds(self.control, [json.dumps(order).encode()], given)
         os.close(stdin)

@@ -12,21 +12,9 @@ import pytest
 from fallow.core.model import ContainerId
 from invoker.backends import procfs
 from invoker.backends.base import Answer, Broken, StartError
-from invoker.backends.process import ProcessBackend, ProcessContainer
-
-
-def init(code: str) -> bytes:
-    return json.dumps({"value": {"name": "a", "main": "main", "code": code, "binary": False, "env": {}}}).encode()
-
-
-def run(**args: object) -> bytes:
-    return json.dumps({"value": args, "activation_id": "x", "deadline": "1"}).encode()
-
-
-async def start(backend: ProcessBackend, number: int = 1, memory_mb: int = 256) -> ProcessContainer:
-    return await backend.start(
-        ContainerId(number), kind="python:3", memory_mb=memory_mb, cap_cores=1.0, on_exit=lambda: None
-    )
+from invoker.backends.process import ProcessBackend
+from invoker.backends.runtimes import LIBRARIES_FOLDER
+from support.backend import init, run, start
 
 
 async def test_init_and_runs_over_one_connection(backend: ProcessBackend) -> None:
@@ -69,6 +57,43 @@ async def test_container_has_a_clean_environment(backend: ProcessBackend, monkey
     answer = await c.post("/run", json.dumps({"value": {}}).encode())
     assert isinstance(answer, Answer)
     assert set(json.loads(answer.body)["env"]) <= {"PATH", "LANG", "HOME", "TMPDIR", "LC_CTYPE", "PWD"}
+
+
+async def test_only_the_libs_kind_sees_the_libraries_and_nothing_else_of_the_host(backend: ProcessBackend) -> None:
+    code = (
+        "import importlib.util, os\n"
+        "def main(a):\n"
+        "    if not importlib.util.find_spec('numpy'):\n"
+        "        return {'aiohttp': bool(importlib.util.find_spec('aiohttp'))}\n"
+        "    import av, chameleon, numpy, pyaes\n"
+        "    from PIL import Image\n"
+        "    product = float((numpy.ones((300, 300)) @ numpy.ones((300, 300))).sum())\n"
+        "    threads = len(os.listdir('/proc/self/task'))\n"
+        "    image = Image.fromarray(numpy.arange(3 * 64 * 64, dtype='uint8').reshape(64, 64, 3))\n"
+        "    with av.open('a.mkv', 'w') as out:\n"
+        "        stream = out.add_stream('mpeg4', 25)\n"
+        "        stream.width = stream.height = 64\n"
+        "        for packet in [*stream.encode(av.VideoFrame.from_image(image)), *stream.encode(None)]:\n"
+        "            out.mux(packet)\n"
+        "    with av.open('a.mkv') as film:\n"
+        "        frames = sum(1 for _ in film.decode(video=0))\n"
+        "    sealed = pyaes.AESModeOfOperationCTR(b'k' * 16).encrypt(b'seal')\n"
+        "    return {'aiohttp': bool(importlib.util.find_spec('aiohttp')),\n"
+        "            'product': product, 'frames': frames, 'threads': threads,\n"
+        "            'page': chameleon.PageTemplate('<b>${x}</b>')(x=1),\n"
+        "            'opened': pyaes.AESModeOfOperationCTR(b'k' * 16).decrypt(sealed).decode()}"
+    )
+    seen = []
+    for number, kind in enumerate(("python:3-libs", "python:3")):
+        c = await start(backend, number, kind=kind)
+        assert await c.post("/init", init(code)) == Answer(status=200, body=b'{"ok":true}', total_bytes=11)
+        answer = await c.post("/run", run())
+        assert isinstance(answer, Answer)
+        seen.append(json.loads(answer.body))
+    assert seen[0] == {
+        "aiohttp": False, "product": 300.0**3, "frames": 1, "page": "<b>1</b>", "opened": "seal", "threads": 1,
+    }  # fmt: skip
+    assert seen[1] == {"aiohttp": False}
 
 
 async def test_crash_is_a_broken_connection_and_calls_on_exit(backend: ProcessBackend) -> None:
@@ -155,14 +180,14 @@ async def test_cpu_time_counts_the_run_and_its_children(backend: ProcessBackend)
 
 
 async def test_start_says_why_it_failed(backend: ProcessBackend, run_dir: Path) -> None:
-    with pytest.raises(StartError, match=r"kind nodejs:20 is not offered"):
-        await backend.start(ContainerId(1), kind="nodejs:20", memory_mb=1, cap_cores=1.0, on_exit=lambda: None)
+    with pytest.raises(StartError, match=r"kind ruby:3 is not offered"):
+        await backend.start(ContainerId(1), kind="ruby:3", memory_mb=1, cap_cores=1.0, on_exit=lambda: None)
     (run_dir / "c2").mkdir()
     with pytest.raises(StartError, match="File exists"):
         await start(backend, 2)
     with pytest.raises(StartError, match=r"exit code 1: .*OverflowError"):
         await start(backend, 3, memory_mb=1 << 62)  # no limit can be so large
-    assert os.listdir(run_dir) == []
+    assert os.listdir(run_dir) == [LIBRARIES_FOLDER]
     c = await start(backend, 4)
     assert isinstance(await c.post("/init", init("def main(a):\n    return a")), Answer)
 
@@ -293,8 +318,9 @@ async def test_containers_are_in_every_cgroup(run_dir: Path) -> None:
     spawner = backend._spawner
     assert spawner is not None
     assert [(group / "cgroup.procs").read_text() for group in groups] == [str(spawner.pid)] * 2
-    c = await start(backend)
-    assert c.pid in procfs.tree(spawner.pid), "so it has inherited what the spawner entered"
+    for number, kind in enumerate(("python:3", backend.kinds[-1])):
+        c = await start(backend, number, kind=kind)
+        assert c.pid in procfs.tree(spawner.pid), "so it has inherited what the spawner entered"
     await backend.close()
 
 
@@ -304,7 +330,7 @@ async def test_sweep_ends_what_a_killed_invoker_left(run_dir: Path) -> None:
     c = await start(first)
     second = ProcessBackend(run_dir=run_dir)
     assert second.sweep() == 1
-    assert os.listdir(run_dir) == []
+    assert os.listdir(run_dir) == [LIBRARIES_FOLDER]
     assert await c.post("/run", run()) in (Broken(sent=True), Broken(sent=False))
     await first.close()
     await second.close()

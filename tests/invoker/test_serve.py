@@ -43,6 +43,7 @@ from fallow.infra.store import Store
 from fallow.infra.vmstate import VmState
 from invoker.app import serve
 from invoker.backends import procfs
+from invoker.backends.runtimes import find_nodejs
 
 ECHO = b"def main(args):\n    print('said', args)\n    return args"
 SLEEP = b"import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}"
@@ -53,6 +54,7 @@ def main(args):
     return {}
 """
 CRASH = b"import os\ndef main(args):\n    os._exit(1)"
+ECHO_JS = b"function main(args) { return args }"
 WAIT_S = 15.0
 M = TypeVar("M")
 
@@ -177,6 +179,11 @@ async def deploy(store: Store, make_spec: Callable[..., ActionSpec]) -> Callable
     return put
 
 
+def nodejs_kind(run_dir: Path) -> str:
+    [kind] = find_nodejs(run_dir)
+    return kind
+
+
 class Serving:
     def __init__(self, settings: InvokerSettings) -> None:
         self._stop = asyncio.Event()
@@ -231,21 +238,38 @@ async def test_cold_then_warm_call_with_logs_and_records(
         assert (waits is not None and 0 < waits.start_s <= result.wait_s) if cold else (waits is None)
 
 
+@pytest.mark.parametrize("code", [ECHO, ECHO_JS], ids=["python", "nodejs"])
 async def test_a_prewarmed_container_takes_the_first_call(
-    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path, code: bytes
 ) -> None:
     url: str = store.test_url  # type: ignore[attr-defined]
+    kind = "python:3" if code is ECHO else nodejs_kind(run_dir)
     settings = InvokerSettings(
-        redis_url=url, join_secret="secret", vm_id="r1", run_dir=str(run_dir), prewarm="python:3=2@128"
+        redis_url=url, join_secret="secret", vm_id="r1", run_dir=str(run_dir), prewarm=f"{kind}=2@128"
     )
     serving = Serving(settings)
     await controller.until(lambda heard: isinstance(heard[-1], Report) if heard else False)
     async with asyncio.timeout(WAIT_S):
         while len([name for name in os.listdir(run_dir) if name.startswith("c") and name != "code"]) < 2:
             await asyncio.sleep(0.01)
-    controller.run(await deploy("echo", ECHO), "a" * 32)
-    assert (await controller.hear(Result, "a" * 32)).prewarmed
+    controller.run(await deploy("echo", code, kind=kind), "a" * 32)
+    result = await controller.hear(Result, "a" * 32)
+    assert (result.status, result.prewarmed) == (Status.SUCCESS, True)
     assert await serving.stop() == 0
+
+
+async def test_idle_containers_stay_warm_beyond_what_their_limits_would_allow(
+    controller: Controller, invoker: Serving, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
+    vm_mb = (await controller.hear(Report)).memory_mb
+    specs = [await deploy(name, ECHO, memory_mb=int(0.7 * vm_mb)) for name in ("one", "two")]
+    for n, (spec, cold) in enumerate([(specs[0], True), (specs[1], True), (specs[0], False), (specs[1], False)]):
+        activation_id = f"{n:032x}"
+        controller.run(spec, activation_id)
+        result = await controller.hear(Result, activation_id)
+        assert (result.init_s is not None) is cold
+        reports = sum(isinstance(message, Report) for message in controller.heard)
+        await controller.until(lambda heard, n=reports: sum(isinstance(m, Report) for m in heard) >= n + 2)  # measured
 
 
 async def test_developer_errors_end_the_container(
@@ -295,7 +319,7 @@ async def test_a_new_link_hears_what_is_held_and_gets_the_result(
 async def test_unknown_runtime_and_missing_code(
     controller: Controller, invoker: Serving, make_spec: Callable[..., ActionSpec]
 ) -> None:
-    controller.run(make_spec(kind="nodejs:20"), "a" * 32)
+    controller.run(make_spec(kind="ruby:3"), "a" * 32)
     assert (await controller.hear(Returned, "a" * 32)).reason == "runtime not offered"
     controller.run(make_spec(code_digest="0" * 64), "b" * 32)
     assert (await controller.hear(Result, "b" * 32)).status == Status.WHISK_ERROR
@@ -332,6 +356,7 @@ async def invoker_process(store: Store, run_dir: Path) -> asyncio.subprocess.Pro
     )
 
 
+@pytest.mark.parametrize("source", [ECHO, ECHO_JS], ids=["python", "nodejs"])
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 async def test_no_container_outlives_the_process(
     store: Store,
@@ -340,10 +365,12 @@ async def test_no_container_outlives_the_process(
     run_dir: Path,
     signum: signal.Signals,
     code: int,
+    source: bytes,
 ) -> None:
+    kind = "python:3" if source is ECHO else nodejs_kind(run_dir)
     process = await invoker_process(store, run_dir)
     await controller.until(lambda _: bool(controller.links))
-    controller.run(await deploy("echo", ECHO), "a" * 32)
+    controller.run(await deploy("echo", source, kind=kind), "a" * 32)
     assert (await controller.hear(Result, "a" * 32)).status == Status.SUCCESS
     home = str(run_dir / "c1")
     assert procfs.members(-1, home, procfs.all_pids())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -113,6 +114,20 @@ async def test_what_is_sent() -> None:
         return web.json_response(record())
 
     assert (await one(invoke)).succeeded
+
+
+async def test_a_benchmark_function_is_called_with_the_arguments_it_was_deployed_with() -> None:
+    sent: list[tuple[str, str]] = []
+
+    async def invoke(request: web.Request) -> web.Response:
+        sent.append((request.match_info["name"], await request.text()))
+        return web.json_response(record())
+
+    two = plan(2)
+    functions = (two.functions[0], replace(two.functions[1], benchmark="pyaes"))
+    async with serving(invoke) as url:
+        await replay(replace(two, functions=functions), urls=[url], key=KEY, action_names=["f0", "f1"])
+    assert sorted(sent) == [("f0", '{"cpu_ms": 1.0, "duration_ms": 30.0}'), ("f1", "{}")]
 
 
 async def test_what_a_record_says() -> None:

@@ -110,7 +110,15 @@ def run() -> RunData:
         counters={
             "placements": {"short_harvest": 80, "short_regular": 5, "long_harvest": 3, "long_regular": 4},
             "replaced": 2,
-            "decisions": {"evictions": 1, "evictions_with_loss": 1},
+            "decisions": {
+                "evictions": 1,
+                "evictions_with_loss": 1,
+                "evicted_calls": 9,
+                "evicted_succeeded": 4,
+                "evicted_errored": 1,
+                "evicted_not_idempotent": 2,
+                "evicted_used_up": 1,
+            },
         },
         injected=1,
         began_unix_ms=BEGAN_UNIX_MS,

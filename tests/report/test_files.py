@@ -14,7 +14,7 @@ from fallow.report.plots import lanes
 from fallow.report.run import RunData
 from fallow.report.summary import summarise, text_report
 from fallow.report.timeline import VmLife
-from fallow.report.words import millis, share
+from fallow.report.words import cut_off_words, millis, share
 
 _VOID = {"meta", "path", "use", "br", "image"}
 
@@ -106,6 +106,39 @@ def test_a_late_sender_is_named(run: RunData) -> None:
     late = tuple(replace(call, sent_s=call.intended_s + 0.5) for call in run.calls)
     assert "too busy to send on time (p95 500 ms late)" in text_report(summarise(replace(run, calls=late)))
     assert "to send on time" not in text_report(summarise(run))
+
+
+def test_calls_that_evictions_cut_off_are_explained(run: RunData, tmp_path: Path) -> None:
+    words = (
+        "9 running calls: 4 succeeded elsewhere, 3 failed for good (2 not idempotent, 1 out of attempts), "
+        "1 ended elsewhere in an error of the function, 1 not over yet"
+    )
+    summary = summarise(run)
+    assert cut_off_words(summary["cut_off"]) == words
+    html_path, json_path = write_report(run, summary, tmp_path)
+    text = html_path.read_text(encoding="utf-8")
+    assert words in text
+    assert "9 calls cut off, 3 of them failed for good" in text
+    assert json.loads(json_path.read_text())["cut_off"]["failed"] == 3
+    printed = " ".join(text_report(summary).split())
+    assert f"cut off {words}" in printed
+
+
+def test_a_single_call_and_none_are_told_too() -> None:
+    nothing = dict.fromkeys(
+        ("calls", "succeeded", "failed", "not_idempotent", "out_of_attempts", "own_error", "other"), 0
+    )
+    assert cut_off_words(nothing) == "no running call"
+    one = nothing | {"calls": 1, "succeeded": 1}
+    assert cut_off_words(one) == "1 running call: 1 succeeded elsewhere, 0 failed for good"
+
+
+def test_a_run_without_retries_says_so(run: RunData, tmp_path: Path) -> None:
+    words = "retries were off: a call that an eviction cuts off fails for good"
+    off = replace(run, header=replace(run.header, retries=False))
+    assert words in text_report(summarise(off))
+    assert words in write_report(off, summarise(off), tmp_path)[0].read_text(encoding="utf-8")
+    assert "retries were off" not in text_report(summarise(run))
 
 
 def test_lanes_join_the_lives_of_one_trace() -> None:

@@ -11,7 +11,7 @@ REQUIRED = {
     "invocations", "succeeded", "failed", "lost", "cold_starts", "prewarmed", "success_rate", "latency_ms", "evictions",
     "injected", "evicted_with_loss", "replaced", "harvested_core_s", "cost", "placements", "strategy", "policy",
     "actions", "offered_cores", "available_cores", "cpu_enforced", "seed", "core_scale", "speedup", "vm_speedup",
-    "thinned", "cut", "rules",
+    "thinned", "cut", "rules", "cut_off", "retries",
 }  # fmt: skip
 
 
@@ -64,6 +64,20 @@ def test_what_the_controller_counted(run: RunData) -> None:
     s = summarise(run)
     assert (s["replaced"], s["evicted_with_loss"]) == (2, 1)
     assert s["placements"] == {"short_harvest": 80, "short_regular": 5, "long_harvest": 3, "long_regular": 4}
+
+
+def test_what_became_of_the_calls_that_evictions_cut_off(run: RunData) -> None:
+    assert summarise(run)["cut_off"] == {
+        "calls": 9,
+        "succeeded": 4,
+        "failed": 3,
+        "not_idempotent": 2,
+        "out_of_attempts": 1,
+        "own_error": 1,
+        "other": 1,
+    }
+    quiet = replace(run, counters={**run.counters, "decisions": {}})
+    assert set(summarise(quiet)["cut_off"].values()) == {0}
 
 
 def test_errors_are_listed_most_frequent_first(run: RunData) -> None:

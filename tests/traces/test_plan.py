@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.traces.benchmarks import Cost, Profile
 from fallow.traces.errors import TraceError
 from fallow.traces.generate import generate_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan, TraceCall, TraceFunction
-from fallow.traces.plan import CALL_CPU_S, COLD_CPU_S, TAIL_S, default_core_scale, default_vm_speedup, make_plan
+from fallow.traces.plan import (
+    CALL_CPU_S,
+    COLD_CPU_S,
+    TAIL_S,
+    BenchmarksTooLargeError,
+    default_core_scale,
+    default_vm_speedup,
+    make_plan,
+)
 
 Calls = list[tuple[float, int, float]]
 
@@ -128,6 +138,84 @@ def test_memory_of_running_calls_bounds_the_load() -> None:
     busy_mb = sum(a.duration_ms / 1e3 for a in tight.arrivals) * 512 / 60
     assert 0 < busy_mb <= 0.6 * 5120
     assert any("MB of VM memory" in rule for rule in tight.rules)
+
+
+PROFILE = Profile(
+    costs={
+        "pyaes": Cost(arguments={}, cpu_ms=30.0, cold_cpu_ms=35.0, peak_mb=14.0),
+        "mobilenet": Cost(arguments={}, cpu_ms=40.0, cold_cpu_ms=340.0, peak_mb=60.0),
+    },
+    conditions="in a test",
+)
+
+
+def with_benchmarks(trace: InvocationTrace, calls: list[tuple[float, str]]) -> InvocationTrace:
+    """The trace with calls of benchmark functions added."""
+    functions = [
+        TraceFunction(name=f"bench_{n}", app=n, memory_mb=512, cpu_share=1.0, benchmark=n) for n in PROFILE.costs
+    ]
+    first = len(trace.functions)
+    added = [TraceCall(at_s=t, function=first + list(PROFILE.costs).index(n), duration_s=0.0) for t, n in calls]
+    return replace(
+        trace,
+        functions=(*trace.functions, *functions),
+        calls=tuple(sorted([*trace.calls, *added], key=lambda c: c.at_s)),
+    )
+
+
+@pytest.mark.parametrize("speedup", [1.0, 10.0, 40.0])
+def test_the_speedup_moves_benchmark_calls_and_leaves_their_work_alone(speedup: float) -> None:
+    trace = with_benchmarks(trace_of([(0.0, 0, 1.0)]), [(20.0, "pyaes"), (40.0, "mobilenet")])
+    _, first, second = plan_of(trace, speedup=speedup, profile=PROFILE).arrivals
+    assert (first.at_s, second.at_s) == (pytest.approx(20 / speedup), pytest.approx(40 / speedup))
+    assert (first.cpu_ms, second.cpu_ms) == (30.0, 40.0)
+    # alone on one emulated core, a tenth of a real one
+    assert first.duration_ms == pytest.approx(300.0)
+
+
+def test_benchmark_calls_are_no_faster_than_one_real_core() -> None:
+    trace = with_benchmarks(trace_of([]), [(1.0, "pyaes")])
+    (arrival,) = plan_of(trace, core_scale=4.0, profile=PROFILE).arrivals
+    assert arrival.duration_ms == 30.0
+
+
+def test_benchmark_calls_count_in_the_load_by_what_was_measured() -> None:
+    calls = [(float(i), "mobilenet") for i in range(300)]
+    plan = plan_of(with_benchmarks(trace_of([]), calls), profile=PROFILE)
+    assert plan.offered_cores == pytest.approx(300 * 0.040 / 0.1 / 60)
+    rule = next(r for r in plan.rules if r.startswith("benchmarks: "))
+    assert rule.startswith("benchmarks: 300 of 300 calls (100.0%) run 1 real functions")
+    assert "neither speed-up nor core scale applies" in rule
+    assert rule.endswith("40 to 40 ms of real CPU (measured in a test)")
+
+
+def test_benchmark_functions_are_never_thinned_out_and_take_their_part_of_the_bounds() -> None:
+    calls = [(i / 0.7, f, 0.01) for f in range(4) for i in range(419)]  # 28/s together, where 30/s are allowed
+    assert plan_of(trace_of(calls), machine_cores=1.0).thinned_calls == 0
+    trace = with_benchmarks(trace_of(calls), [(float(i), "pyaes") for i in range(600)])  # 10/s, and 0.34 real cores
+    for seed in range(5):
+        plan = plan_of(trace, machine_cores=1.0, profile=PROFILE, seed=seed)
+        assert [bool(f.benchmark) for f in plan.functions] == [False, False, True]
+        assert sum(1 for a in plan.arrivals if a.function == 2) == 600
+        assert plan.thinned_calls == 2 * 419
+
+
+def test_benchmarks_that_alone_break_a_bound_are_an_error_with_advice() -> None:
+    trace = with_benchmarks(trace_of([(0.0, 0, 1.0)]), [(i * 0.1, "mobilenet") for i in range(5900)])
+    with pytest.raises(BenchmarksTooLargeError, match=r"alone ask for .* real cores[\s\S]*--no-benchmarks"):
+        plan_of(trace, profile=PROFILE)
+
+
+def test_benchmarks_that_leave_no_room_are_told_from_a_trace_that_never_fits() -> None:
+    calls = [(i * 0.1, 0, 0.01) for i in range(1700)]  # 28/s of at most 30/s
+    trace = with_benchmarks(trace_of(calls), [(float(i), "pyaes") for i in range(300)])
+    with pytest.raises(BenchmarksTooLargeError, match=r"no other fits[\s\S]*--no-benchmarks"):
+        plan_of(trace, machine_cores=1.0, profile=PROFILE)
+    assert plan_of(trace_of(calls), machine_cores=1.0).thinned_calls == 0
+
+
+def test_a_plan_without_benchmark_calls_has_no_rule_of_them() -> None:
+    assert not any("benchmark" in rule for rule in plan_of(trace_of([(0.0, 0, 1.0)])).rules)
 
 
 calls_strategy = st.lists(st.tuples(st.floats(0, 599), st.integers(0, 6), st.floats(0, 700)), min_size=1, max_size=60)

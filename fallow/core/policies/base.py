@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from fallow.core.model import ActionKey, Activation, Decision, Resources, VmId, VmKind
+from fallow.core.model import ActionKey, ActionSpec, Activation, Decision, Resources, VmId, VmKind
 from fallow.core.value import value
 
 
@@ -24,10 +24,20 @@ class VmView:
     price: float
     capacity: Resources
     used: Resources  # reported + own bookings since that report
+    booked: Resources  # own bookings of all calls in flight there, whatever was reported
     in_flight: int  # calls this controller has there now
     queued: int  # calls waiting in the VM, as last reported
     usable: bool  # up, healthy, not draining, not full, heard from
     runtimes: tuple[str, ...]
+
+
+CONSIDERED_KEPT = 16  # VMs a decision tells of; the chosen one is always among them
+ACTIONS_KEPT = 50_000  # actions a policy remembers; the one called longest ago is forgotten first
+
+
+def could_take(vm: VmView, spec: ActionSpec) -> bool:
+    """Is it usable at all for a call of the action, busy or not? A policy that looks answers with no other VM."""
+    return vm.usable and spec.kind in vm.runtimes and vm.capacity.memory_mb >= spec.memory_mb
 
 
 class ClusterView(Protocol):
@@ -59,6 +69,7 @@ class Policy(Protocol):
 
     `place` walks VMs of one kind only: the eviction strategy has already chosen the kinds and their order. It returns a
     Decision with `vm_id=None` where no VM of the kind is usable, `fits=False` where it is the least busy of the busy.
+    A policy that does not look at `usable` may answer with a VM that may not take the call: the placer finds another.
     """
 
     name: str

@@ -14,6 +14,12 @@ memory limit is 256 MB: demand = 2 x 2 x 1.5 = 6 calls at once = 3 cores and 153
 h2 alone covers 2.0 of 3 cores, h2 and h1 cover 7.0: the smallest sufficient set reaches to step 3, next = 3. With
 k <= 3 the walk stops there; the call goes to h1, the lowest score, and k becomes 3.
 
+No VM large enough. Where every VM is too small for the estimate even when idle, the source sends each call to the least
+busy VM of all, and the function's containers are scattered. So then the choice is made once more as if the call needed
+half of what the largest VM gives, and stays near home; it is still called an overload, so another kind of VM that is
+large enough goes first. Example: only 2-core VMs; after the first sample cpu_f is 2 cores and each gives 1.4: home
+takes the call if 0.7 cores are free there.
+
 Caveats.
 - A call takes O(max(k, next)) looks, usually one to three. In an overload, when nothing fits or the cluster cannot hold
   the demand, every usable VM of the kind is looked at.
@@ -27,7 +33,7 @@ Caveats.
 
 Source: Zhang et al., "Faster and Cheaper Serverless Computing on Harvested Resources", SOSP 2021. Departures: positions
 are hashes, not drawn by lot; used resources include this controller's own bookings, so bursts do not herd to one VM; a
-VM with exactly cap_f cores fits; a full VM is not usable.
+VM with exactly cap_f cores fits; a full VM is not usable; what is larger than every VM stays near home.
 """
 
 from __future__ import annotations
@@ -39,14 +45,22 @@ from typing import NamedTuple
 
 from fallow.core.demand import Demand, Estimate
 from fallow.core.model import ActionKey, ActionSpec, Activation, Considered, Decision, VmId, VmKind
-from fallow.core.policies.base import ClusterView, Policy, Rng, Sample, VmView, register
+from fallow.core.policies.base import (
+    ACTIONS_KEPT,
+    CONSIDERED_KEPT,
+    ClusterView,
+    Policy,
+    Rng,
+    Sample,
+    VmView,
+    register,
+)
 from fallow.core.ring import Ring, action_position
 
 HEADROOM = 0.7  # of a VM's capacity is given to calls; the rest absorbs what changes between two reports
+OVERSIZE_SHARE = 0.5  # of what the largest VM gives is what a call that needs more is placed by
 SHRINK_AFTER_S = 30.0  # between two shrinks of a set
 NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
-CONSIDERED_KEPT = 16  # VMs a decision tells of; the chosen one is always among them
-ACTIONS_KEPT = 50_000  # actions remembered; the one called longest ago is forgotten first
 
 
 class WorkerSet:
@@ -115,13 +129,17 @@ class _Need(NamedTuple):
 
 
 class _Walk(NamedTuple):
-    """What a walk has seen: the pseudo code's bestFit, bestBusy, step, and next (0 = no sufficient set)."""
+    """What a walk has seen: the pseudo code's bestFit, bestBusy, step, and next (0 = no sufficient set).
+
+    `most_cores` are those of the largest VM that does not fit.
+    """
 
     best_fit: VmView | None
     best_busy: VmView | None
     best_score: float  # of bestFit if there is one, else of bestBusy
     step: int
     next: int
+    most_cores: float
 
 
 def _walk(
@@ -135,7 +153,7 @@ def _walk(
     best_fit: VmView | None = None
     best_busy: VmView | None = None
     best_score = math.inf
-    sum_cpu = sum_mb = 0.0
+    sum_cpu = sum_mb = most_cores = 0.0
     step = next_size = 0
     count = len(ids)
     for index in range(start, start + count):
@@ -154,8 +172,11 @@ def _walk(
             sum_mb += memory - used_mb
             if best_fit is None or score < best_score:
                 best_fit, best_score = vm, score
-        elif best_fit is None and score < best_score:
-            best_busy, best_score = vm, score
+        elif best_fit is None:
+            if score < best_score:
+                best_busy, best_score = vm, score
+            if cores > most_cores:
+                most_cores = cores
         if step <= CONSIDERED_KEPT:
             note = "" if fits else _why_busy(vm, need)
             considered.append(Considered(vm_id=vm.id, kind=vm.kind, score=score, fits=fits, note=note))
@@ -163,7 +184,7 @@ def _walk(
             next_size = next_size or step  # the smallest sufficient set
             if step >= size:
                 break  # the whole current set has been seen
-    return _Walk(best_fit, best_busy, best_score, step, next_size)
+    return _Walk(best_fit, best_busy, best_score, step, next_size, most_cores)
 
 
 def _why_busy(vm: VmView, need: _Need) -> str:
@@ -236,6 +257,11 @@ class Mws:
                 fits=False,
                 reason=f"no usable {kind} VM can take it, offers {spec.kind} and has {spec.memory_mb} MB",
             )
+        if walk.best_fit is None and (smaller := _for_oversize(need, walk.most_cores)) is not None:
+            near = _walk(ids, start, workers.size, smaller, view, [])
+            if near.best_fit is not None:
+                workers.update(near.next or near.step, home=ids[start], computed_from=seen_version, now_s=now_s)
+                return _oversize(near.best_fit, near.best_score, need, considered, kind)
         next_size = walk.next or walk.step  # unset: the cluster cannot hold the demand
         workers.update(next_size, home=ids[start], computed_from=seen_version, now_s=now_s)
         return _decision(walk, need, considered, workers.size)
@@ -261,6 +287,20 @@ def _need(demand: Demand, spec: ActionSpec, controllers: int, now_s: float) -> _
     )
 
 
+def _for_oversize(need: _Need, most_cores: float) -> _Need | None:
+    """What to place a call by that no VM is large enough for; None = the largest is, and merely busy."""
+    one, given = need.one, HEADROOM * most_cores
+    if given <= 0 or (one.cpu_cores <= given and one.cap_cores <= most_cores):
+        return None
+    cpu, cap = min(one.cpu_cores, OVERSIZE_SHARE * given), min(one.cap_cores, most_cores)
+    return need._replace(one=Estimate(cpu_cores=cpu, time_s=one.time_s, cap_cores=cap))
+
+
+def _oversize(chosen: VmView, score: float, need: _Need, considered: list[Considered], kind: VmKind) -> Decision:
+    reason = f"overload: no {kind} VM is as large as it asks; least busy of those near its home"
+    return _placed_on(chosen, False, score, need, considered, reason)
+
+
 def _decision(walk: _Walk, need: _Need, considered: list[Considered], size: int) -> Decision:
     fits = walk.best_fit is not None
     chosen = walk.best_fit or walk.best_busy
@@ -269,9 +309,15 @@ def _decision(walk: _Walk, need: _Need, considered: list[Considered], size: int)
         reason = f"fits: smallest score of {walk.step} looked at, worker set of {size}"
     else:
         reason = f"overload: least busy of {walk.step}, none fits"
-    if walk.step > CONSIDERED_KEPT and all(seen.vm_id != chosen.id for seen in considered):
+    return _placed_on(chosen, fits, walk.best_score, need, considered, reason)
+
+
+def _placed_on(
+    chosen: VmView, fits: bool, score: float, need: _Need, considered: list[Considered], reason: str
+) -> Decision:
+    if len(considered) >= CONSIDERED_KEPT and all(seen.vm_id != chosen.id for seen in considered):
         note = "" if fits else _why_busy(chosen, need)
-        considered.append(Considered(vm_id=chosen.id, kind=chosen.kind, score=walk.best_score, fits=fits, note=note))
+        considered.append(Considered(vm_id=chosen.id, kind=chosen.kind, score=score, fits=fits, note=note))
     return Decision(
         vm_id=chosen.id,
         fits=fits,

@@ -51,8 +51,9 @@ def serve_connection(conn: _socket.socket, runtime: Runtime) -> None:
         connection.send(status, body)
 
 
-def die_with_stdin() -> None:
-    """Have the kernel kill this process group when the other end of standard input, a pipe, closes.
+def die_with_stdin() -> int:
+    """Have the kernel kill this process group when the other end of standard input, a pipe, closes. Returns the
+    descriptor that the pipe has now: as long as it is open, in a program that is executed too, this holds.
 
     So no container outlives an invoker that was killed. A pipe whose last writer goes raises SIGIO on an O_ASYNC
     reader, and F_SETSIG makes that SIGKILL: no thread, no polling, and unlike prctl in the standard library's reach.
@@ -71,12 +72,13 @@ def die_with_stdin() -> None:
     poll.register(pipe, 0)
     if poll.poll(0):  # it closed before the signal was armed
         os._exit(0)
+    return pipe
 
 
-def limit_memory(memory_mb: int) -> None:
+def limit_memory(memory_mb: int, margin_mb: int = MEMORY_MARGIN_MB) -> None:
     import resource
 
-    limit_bytes = (memory_mb + MEMORY_MARGIN_MB) << 20
+    limit_bytes = (memory_mb + margin_mb) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

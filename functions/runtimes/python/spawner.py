@@ -4,16 +4,22 @@ A fork is there in less than a millisecond where an interpreter takes 10 to 30, 
 entering one costs a grace period of the kernel, 20 ms and under load far more, for each container and hierarchy.
 
 Standard input is a unix SEQPACKET socket; each message is one JSON object. An order is `{"id", "home", "memory_mb",
-"env"}` with four file descriptors: the container's HTTP connection (one end of a socketpair: nobody else can speak to
-the container, and nobody has to wait until it listens), and its standard input, output and error. The answers are
-`{"ready": true}` once, `{"id", "pid"}` from each container when it is about to serve, and `{"id", "code", "cpu_s"}`
-when it has ended: the exit code (minus the signal that ended it) and the CPU time of it and of its children that it
-waited for. An order that cannot be carried out is answered `{"id", "error"}`. When the socket closes, all containers
-are killed and the spawner ends; a container also ends by itself when its standard input, a pipe, closes.
+"env", "path", "program", "margin_mb"}` with four file descriptors: the container's HTTP connection
+(one end of a socketpair: nobody else can speak to the container, and nobody has to wait until it listens), and its
+standard input, output and error. The answers are `{"ready": true}` once, `{"id", "pid"}` from each container when it is
+about to serve, and `{"id", "code", "cpu_s"}` when it has ended: the exit code (minus the signal that ended it) and the
+CPU time of it and of its children that it waited for. An order that cannot be carried out is answered `{"id",
+"error"}`. When the socket closes, all containers are killed and the spawner ends; a container also ends by itself when
+its standard input, a pipe, closes.
 
 A container is a process in a session of its own, with `home` as its directory and HOME, and serves as server.py does;
-its code and zips go into the folder `home/action`. What a fork shares is the layout of its memory and the secret of
-Python's hashes: containers of one spawner are told apart as processes of one user are, no more.
+its code and zips go into the folder `home/action`, and `path` are folders that are appended to its sys.path. An order
+whose `program`, a list, is not empty is for another runtime: the fork becomes that program, with a data limit that is
+`margin_mb` above `memory_mb`, to serve the same protocol. It is given two more options: `--connection FD`, what it
+serves, and `--ready FD TEXT`, what it writes where as soon as it does.
+
+What a fork shares is the layout of its memory and the secret of Python's hashes: containers of one spawner are told
+apart as processes of one user are, no more.
 
 The kernel goes on showing the spawner's environment for a fork, and whoever looks for the processes of a container
 looks for its HOME there. So the container writes its own over it; the caller leaves room with a long first variable.
@@ -138,16 +144,18 @@ class Spawner:
         """In the child. It must never return into the spawner's loop."""
         code = 1
         try:
-            conn = self._set_up(order, fds)
-            container.serve(conn, Runtime(order["home"] + "/action", LogStreams()))
+            self._set_up(order, fds)
+            if order["program"]:
+                self._become(order, fds[0])
+            self._serve(order, fds[0])
             code = 0
         except BaseException as error:  # noqa: BLE001 - the door of this process: whoever reads its log learns why
             sys.__excepthook__(type(error), error, error.__traceback__)
         finally:
             os._exit(code)
 
-    def _set_up(self, order: dict[str, Any], fds: list[int]) -> _socket.socket:
-        """Turn a fork of the spawner into what a server started by itself would be. Returns its connection."""
+    def _set_up(self, order: dict[str, Any], fds: list[int]) -> None:
+        """Turn a fork of the spawner into what a server started by itself would be; `fds[0]` stays its connection."""
         os.setsid()
         conn, *streams = fds
         for number, fd in enumerate(streams):
@@ -157,13 +165,27 @@ class Spawner:
         for low, high in ((3, first), (first + 1, second), (second + 1, self._top_fd + 1)):
             os.closerange(low, high)
         os.chdir(order["home"])
-        self._replace_environment(order["env"])
         be_a_function()
+
+    def _serve(self, order: dict[str, Any], conn: int) -> None:
+        self._replace_environment(order["env"])
+        sys.path += order["path"]
         container.die_with_stdin()
         container.limit_memory(order["memory_mb"])
         self._say({"id": order["id"], "pid": os.getpid()})
         self._control.close()
-        return _socket.socket(fileno=conn)
+        container.serve(_socket.socket(fileno=conn), Runtime(order["home"] + "/action", LogStreams()))
+
+    def _become(self, order: dict[str, Any], conn: int) -> NoReturn:
+        """Execute the order's program. Raises OSError."""
+        pipe = container.die_with_stdin()
+        ready = self._control.fileno()
+        for fd in (conn, ready, pipe):
+            os.set_inheritable(fd, True)
+        started = quickjson.dumps({"id": order["id"], "pid": os.getpid()})
+        program = [*order["program"], "--connection", str(conn), "--ready", str(ready), started]
+        container.limit_memory(order["memory_mb"], order["margin_mb"])
+        os.execve(program[0], program, order["env"])
 
     def _replace_environment(self, environment: dict[str, str]) -> None:
         os.environ.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -12,59 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.core.demand import UNKNOWN, Estimate
-from fallow.core.model import ActionKey, ActionSpec, Activation, ActivationId, Resources, VmId, VmKind
+from fallow.core.model import ActionKey, Resources, VmId, VmKind
 from fallow.core.policies.base import ClusterView, Sample, VmView, make_policy, policies
 from fallow.core.policies.mws import CONSIDERED_KEPT, SHRINK_AFTER_S, Mws, WorkerSet
 from fallow.core.ring import action_position, position_of
+from support.policies import PYTHON, FakeCluster, make_call, make_vm
 
 HARVEST, REGULAR = VmKind.HARVEST, VmKind.REGULAR
-PYTHON = "python:3"
-
-
-class FakeCluster:
-    """A ClusterView over plain VmViews."""
-
-    def __init__(self, vms: Sequence[VmView], controllers: int = 1) -> None:
-        self.views = {vm.id: vm for vm in vms}
-        self.controllers = controllers
-        self.looked_at: list[VmId] = []
-
-    def vm(self, vm_id: VmId) -> VmView:
-        self.looked_at.append(vm_id)
-        return self.views[vm_id]
-
-    def vm_ids(self, kind: VmKind) -> Sequence[VmId]:
-        return sorted((i for i, vm in self.views.items() if vm.kind is kind), key=lambda i: (position_of(i), i))
-
-
-def make_vm(
-    name: str,
-    *,
-    cores: float = 8.0,
-    used: float = 0.0,
-    memory_mb: float = 8192.0,
-    used_mb: float = 0.0,
-    usable: bool = True,
-    kind: VmKind = HARVEST,
-    runtimes: tuple[str, ...] = (PYTHON,),
-) -> VmView:
-    return VmView(
-        id=VmId(name),
-        kind=kind,
-        speed=1.0,
-        price=1.0,
-        capacity=Resources(cpu_cores=cores, memory_mb=memory_mb),
-        used=Resources(cpu_cores=used, memory_mb=used_mb),
-        in_flight=0,
-        queued=0,
-        usable=usable,
-        runtimes=runtimes,
-    )
-
-
-def make_call(name: str = "f", memory_mb: int = 256) -> Activation:
-    spec = ActionSpec(namespace="ns", name=name, version="0.0.1", revision="1", kind=PYTHON, memory_mb=memory_mb)
-    return Activation(id=ActivationId("0" * 32), action=spec, blocking=True)
 
 
 def make_mws(cluster: FakeCluster) -> Mws:
@@ -134,6 +87,21 @@ def reference(
     return Reference(chosen.id if chosen else None, best_fit is not None, nxt, looked_at)
 
 
+def reference_with_oversize(
+    walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
+) -> Reference:
+    """The pseudo code, and our one addition to it: what is larger than every VM is placed by half of the largest."""
+    plain = reference(walk, k, need, mem_f, demand_cpu, demand_mb)
+    if plain.chosen is None or plain.fits:
+        return plain
+    most = max(w.capacity.cpu_cores for w in walk if w.id in plain.looked_at)
+    if need.cpu_cores <= 0.7 * most and need.cap_cores <= most:
+        return plain
+    half = replace(need, cpu_cores=min(need.cpu_cores, 0.5 * 0.7 * most), cap_cores=min(need.cap_cores, most))
+    near = reference(walk, k, half, mem_f, demand_cpu, demand_mb)
+    return replace(near, fits=False, looked_at=plain.looked_at) if near.fits else plain
+
+
 vm_views = st.builds(
     make_vm,
     st.integers(0, 60).map(lambda n: f"h{n}"),
@@ -177,7 +145,7 @@ def test_choice_equals_the_pseudo_code(
         running = placed.demand.rate_per_s(now_s) * controllers * need.time_s
         k = size
         walk = [cluster.views[i] for i in in_ring_order(cluster, action)]
-        expected = reference(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
+        expected = reference_with_oversize(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
 
         decision = policy.place(call, HARVEST, cluster, now_s)
 
@@ -267,6 +235,31 @@ def test_a_busy_vm_says_why(vm: VmView, note: str) -> None:
     feed(policy, call.action.key, arrivals=1, cpu_cores=1.0, exec_s=0.1, until_s=10.0)  # cap_f = 2
     decision = policy.place(call, HARVEST, cluster, 10.0)
     assert [seen.note for seen in decision.considered] == [note]
+
+
+def test_what_is_larger_than_every_vm_stays_at_its_home() -> None:
+    call = make_call()
+    cluster = FakeCluster([make_vm(f"h{n}", cores=2.0, used=0.02 - n * 0.005) for n in range(4)])
+    home = in_ring_order(cluster, call.action.key)[0]
+    policy = make_mws(cluster)
+    policy.arrived(call.action.key, 9.0)
+    policy.completed(call.action.key, Sample(cpu_cores=1.0, exec_s=0.1, total_s=0.1), 9.0)  # cpu_f = 2 > 0.7 x 2
+    decision = policy.place(call, HARVEST, cluster, 10.0)
+    assert decision.vm_id == home
+    assert not decision.fits, "another kind that is large enough goes first"
+    assert decision.reason == "overload: no harvest VM is as large as it asks; least busy of those near its home"
+    assert {seen.note for seen in decision.considered} == {"is too small: needs 2 cores, the VM gives 1.4"}
+    assert policy.worker_set_size(call.action.key, HARVEST) == 1
+
+
+def test_what_is_larger_than_every_vm_leaves_a_home_that_is_busy() -> None:
+    call = make_call()
+    ids = in_ring_order(FakeCluster([make_vm(f"h{n}") for n in range(3)]), call.action.key)
+    cluster = FakeCluster([make_vm(i, cores=2.0, used=1.0 if i == ids[0] else 0.0) for i in ids])
+    policy = make_mws(cluster)
+    policy.arrived(call.action.key, 9.0)
+    policy.completed(call.action.key, Sample(cpu_cores=1.0, exec_s=0.1, total_s=0.1), 9.0)
+    assert policy.place(call, HARVEST, cluster, 10.0).vm_id == ids[1]
 
 
 def test_a_busy_vm_does_not_spoil_the_comparison_of_those_that_fit() -> None:

@@ -4,21 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from fallow.core import eviction
-from fallow.core.eviction import PreferRegular, make_strategy, register_strategy, strategies
-from fallow.core.model import ActionSpec, VmKind
+from fallow.core.eviction import PreferRegular, make_strategy
+from fallow.core.model import VmKind
+from support.specs import make_spec, order
 
 H, S, R = VmKind.HARVEST, VmKind.SPOT, VmKind.REGULAR
-
-
-def make_spec(name: str = "f", app: str = "", long: bool | None = None, namespace: str = "ns") -> ActionSpec:
-    return ActionSpec(
-        namespace=namespace, name=name, version="0.0.1", revision="1", kind="python:3", app=app, long=long
-    )
-
-
-def order(strategy: eviction.Strategy, spec: ActionSpec) -> list[tuple[VmKind, bool]]:
-    return [(choice.kind, choice.only_if_fits) for choice in strategy.kinds(spec)]
 
 
 def test_short_calls_are_cheap_first_and_use_idle_regular_room_before_they_wait() -> None:
@@ -59,32 +49,16 @@ def test_what_is_declared_counts_more_than_what_is_learned() -> None:
 
 
 def test_memory_is_bounded_and_keeps_those_that_were_long_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eviction, "APPS_KEPT", 3)
+    monkeypatch.setattr("fallow.core.eviction.learned.APPS_KEPT", 3)
     strategy = PreferRegular(1.0)
     for name in ("a", "b", "c", "a", "d"):
         strategy.observe(make_spec(name).app_key, 5.0)
     assert [name for name in "abcd" if strategy.is_long(make_spec(name))] == ["a", "c", "d"]
 
 
-def test_wrong_names_name_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown strategy 'prefer-spot'; known: .*prefer-regular"):
-        make_strategy("prefer-spot", 30.0)
-    with pytest.raises(ValueError, match="takes no argument, but was given '3'"):
-        make_strategy("prefer-regular:3", 30.0)
-    with pytest.raises(ValueError, match="grace_s is -1"):
-        make_strategy("prefer-regular", -1.0)
-
-
-def test_a_strategy_is_added_as_one_factory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eviction, "_REGISTRY", dict(strategies()))
-    given: list[tuple[float, str]] = []
-
-    def factory(grace_s: float, argument: str) -> eviction.Strategy:
-        given.append((grace_s, argument))
-        return PreferRegular(grace_s)
-
-    register_strategy("bounded", factory)
-    make_strategy("bounded:99.9", 30.0)
-    assert given == [(30.0, "99.9")]
-    with pytest.raises(ValueError, match="'bounded' is registered already"):
-        register_strategy("bounded", factory)
+def test_a_call_that_was_cut_off_after_the_grace_period_was_long() -> None:
+    strategy = make_strategy("prefer-regular", 30.0)
+    strategy.observe_cut_off(make_spec().app_key, 30.0)
+    assert not strategy.is_long(make_spec())
+    strategy.observe_cut_off(make_spec().app_key, 30.1)
+    assert strategy.is_long(make_spec())

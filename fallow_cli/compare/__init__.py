@@ -1,0 +1,1 @@
+"""What `fallow compare` runs."""
