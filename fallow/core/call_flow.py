@@ -20,17 +20,16 @@ from fallow.core.cluster_events import (
 from fallow.core.cluster_limits import ClusterLimits
 from fallow.core.deadlines import Deadlines
 from fallow.core.eviction import Strategy
+from fallow.core.learning import learn_from
 from fallow.core.lifecycle import CallEvent, CallState, VmState
 from fallow.core.model import ActionSpec, Activation, ActivationId, Outcome, RefusalReason, Status, VmId
 from fallow.core.placement import Placement
 from fallow.core.placing import Placer
-from fallow.core.policies.base import Policy, Sample
+from fallow.core.policies.base import Policy
 from fallow.core.queueing import Queue
 from fallow.core.stories import Stories
 from fallow.core.vm_table import Vm, VmTable
 from fallow.core.why import StepKind
-
-SHORTEST_RUN_S = 1e-6  # a clock may measure a run as zero
 
 
 class CallFlow:
@@ -45,6 +44,7 @@ class CallFlow:
         self._calls: dict[ActivationId, Call] = {}
         self._queue = Queue(limits=limits, table=table, placer=self._placer)
         self._attempt_ends: Deadlines[ActivationId] = Deadlines()
+        self.passed_over = self._placer.passed_over
         self.stories = Stories(limits.why_kept, self._calls)
         self._out: list[ClusterInstruction] = []
         self._fencing = 0
@@ -98,10 +98,6 @@ class CallFlow:
                 self._offer_room(now_s)
         out, self._out = self._out, []
         return out
-
-    def vms_changed(self) -> None:
-        """A VM became usable, or is not, perhaps for another reason than before."""
-        self._placer.passed_over.stale()
 
     def room_may_have_appeared(self) -> None:
         self._room_appeared = True
@@ -317,19 +313,8 @@ class CallFlow:
         self._room_appeared = True
         self.counters["completed"] += 1
         call.life.advance(CallEvent.RELEASED)
-        self._learn(call, now_s)
+        learn_from(call, policy=self._policy, strategy=self._strategy, now_s=now_s)
         self._forget(call)
-
-    def _learn(self, call: Call, now_s: float) -> None:
-        outcome, spec = call.outcome, call.activation.action
-        if outcome is None or outcome.status is Status.WHISK_ERROR:
-            return  # the platform's failure says nothing of the function
-        wall_s = max(SHORTEST_RUN_S, (outcome.init_s or 0.0) + outcome.run_s)
-        # Where CPU time cannot be measured the estimate that was booked stands: it neither rises nor falls.
-        cpu_cores = call.booked_cpu if outcome.cpu_s is None else outcome.cpu_s / wall_s
-        sample = Sample(cpu_cores=cpu_cores, exec_s=max(SHORTEST_RUN_S, outcome.run_s), total_s=now_s - call.arrived_s)
-        self._policy.completed(spec.key, sample, now_s)
-        self._strategy.observe(spec.app_key, wall_s)
 
     def _release(self, call: Call, what: StepKind, note: str, now_s: float, waits: AttemptWaits | None = None) -> None:
         vm = call.vm
