@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fallow.core.attempt_waits import AttemptWaits
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.cluster_events import (
     AcceptOutcome,
     CancelAttempt,
@@ -28,7 +28,7 @@ from fallow.core.placing import Placer
 from fallow.core.policies.base import Policy
 from fallow.core.queueing import Queue
 from fallow.core.stories import Stories
-from fallow.core.vm_table import Vm, VmTable
+from fallow.core.vm_table import VmTable
 from fallow.core.why import StepKind
 
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from fallow.core.call_flow import CallFlow
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm, VmStatus
 from fallow.core.cluster_events import (
     ActivationArrived,
     ActivationMadeDurable,
@@ -48,7 +48,7 @@ from fallow.core.eviction import Strategy
 from fallow.core.lifecycle import CallState, VmEvent, VmState
 from fallow.core.model import ActivationId, ReturnReason, VmId, VmReport
 from fallow.core.policies.base import Policy
-from fallow.core.vm_table import Vm, VmStatus, VmTable
+from fallow.core.vm_table import VmTable
 from fallow.core.why import CoresChange, StepKind, Story
 
 __all__ = ["ClusterLimits", "ClusterState"]

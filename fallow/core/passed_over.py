@@ -5,10 +5,10 @@ For most calls the list is the same until a VM changes, so it is made once and k
 
 from __future__ import annotations
 
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.lifecycle import VmState
 from fallow.core.placement import PassedOver
-from fallow.core.vm_table import Vm, VmTable
+from fallow.core.vm_table import VmTable
 
 KEPT = 16  # VMs a placement tells of
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.eviction import KindChoice, Strategy
 from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
 from fallow.core.passed_over import PassedOverVms
 from fallow.core.placement import Placement
 from fallow.core.policies.base import ClusterView, Policy
-from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
+from fallow.core.vm_table import HidingView, VmTable, may_take
 
 
 class Placer:
