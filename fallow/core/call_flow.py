@@ -366,8 +366,7 @@ class CallFlow:
         call.log.add(now_s, StepKind.REFUSED, None, reason.value)
         self._end(call)
         # A slot may be free any moment; a VM that is not there takes longer to come.
-        soon = reason in (RefusalReason.OVERLOADED, RefusalReason.WAITED)
-        retry_after_s = 1.0 if soon else self._limits.no_vm_wait_s
+        retry_after_s = 1.0 if reason in (RefusalReason.OVERLOADED, RefusalReason.WAITED) else self._limits.no_vm_wait_s
         self.emit(Refuse(activation_id=call.id, reason=reason, retry_after_s=retry_after_s))
 
     def _end(self, call: Call) -> None:
