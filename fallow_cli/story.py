@@ -31,15 +31,24 @@ _CAUSES = {
 }
 
 
+# What placements say in a word, explained where it first comes up.
+_WORDS = {
+    "score": "how loaded the VM is for the policy; lower is better",
+    "worker set": "the VMs on which this function is kept warm, as few as carry its load",
+}
+
+
 def story_lines(doc: Doc) -> Iterator[str]:
     """The whole story, in lines of at most WIDTH columns (names may be longer)."""
     yield from _head(doc)
     if doc["steps"]:
         yield ""
         yield from _steps(doc)
-    if doc["record"] and not doc["steps"]:
+    if doc["record"]:
         yield ""
         yield from _record(doc["record"])
+        if not doc["steps"] and doc["record"]["vm_waits"]:
+            yield from _vm_waits(doc["record"]["vm_waits"])
     if doc["waits"] is not None:
         yield ""
         yield from _waits(doc)
@@ -72,6 +81,7 @@ def _head(doc: Doc) -> Iterator[str]:
 def _steps(doc: Doc) -> Iterator[str]:
     several = sum(one["remembers"] for one in doc["controllers"]) > 1
     told_long = ""
+    told_words: set[str] = set()
     for step in doc["steps"]:
         sentence = _sentence(step)
         if several:
@@ -85,6 +95,10 @@ def _steps(doc: Doc) -> Iterator[str]:
             yield from _kinds(step)
         if step["what"] in ("placed", "waited"):
             yield from _looked_at(step)
+            words = {word: text for word, text in _WORDS.items() if word in step["note"] and word not in told_words}
+            told_words.update(words)
+            for word, text in words.items():
+                yield from _wrap(f"({word}: {text})", _INDENT)
         if "outcome" in step:
             yield from _outcome(step["outcome"])
         elif step.get("vm_waits"):
@@ -236,12 +250,12 @@ def _answering_waits(doc: Doc) -> Doc | None:
 
 
 def _costs(doc: Doc) -> Iterator[str]:
-    yield "What it cost (in regular core-seconds: one core of a regular VM for one second)"
+    yield "What it cost, in regular core-seconds (one is what a core of a regular VM costs in a second)"
     for cost in doc["costs"]:
         yield from _wrap(f"attempt {cost['attempt']} on {cost['vm']} ({cost['kind']}): {_cost(cost)}", 2)
     if doc["cost_regular_core_s"] is None:
         return
-    line = f"in all {doc['cost_regular_core_s']:.4g}{'' if doc['cost_complete'] else ' at least'}"
+    line = f"in all {'' if doc['cost_complete'] else 'at least '}{doc['cost_regular_core_s']:.4g}"
     if doc["on_regular_core_s"] is not None:
         line += f"; on a regular VM the same work would have cost {doc['on_regular_core_s']:.4g}"
     yield from _wrap(line, 2)
@@ -258,7 +272,10 @@ def _cost(cost: Doc) -> str:
 
 def _record(record: Doc) -> Iterator[str]:
     where = f"attempt {record['attempt']} on {record['vm']} ({record['kind']})" if record["vm"] else "no VM is named"
-    yield from _wrap(f"The final record says: {record['status']}; {where}.", 0)
+    spans = [(record[key] - record["accepted_unix_ms"]) / 1000 for key in ("start_unix_ms", "end_unix_ms")]
+    when = f"started after {spans[0]:.3f} s and ended after {spans[1]:.3f} s" if record["accepted_unix_ms"] else ""
+    says = [record["status"], where, when]
+    yield from _wrap(f"The final record says: {'; '.join(part for part in says if part)}.", 0, hang=2)
     for key, text in (
         ("timed_out", "It ran into its time limit."),
         ("evicted", "It was cut off by an eviction."),
@@ -267,14 +284,13 @@ def _record(record: Doc) -> Iterator[str]:
     ):
         if record[key]:
             yield text
-    if record["vm_waits"]:
-        yield from _vm_waits(record["vm_waits"])
 
 
-def _wrap(text: str, indent: int) -> Sequence[str]:
+def _wrap(text: str, indent: int, *, hang: int | None = None) -> Sequence[str]:
     """Lines of at most WIDTH columns; what does not fit goes on under the sentence."""
     lead = " " * indent
-    hang = _INDENT if indent == 0 else indent + 2
+    if hang is None:
+        hang = _INDENT if indent == 0 else indent + 2
     lines = textwrap.wrap(
         lead + text,
         width=WIDTH,

@@ -222,7 +222,7 @@ def test_a_forgotten_story_is_told_from_the_record() -> None:
     assert doc["waits"]["not_told_apart_s"] == 9.0 - 1.8125
     assert [(c["attempt"], c["cost_regular_core_s"]) for c in doc["costs"]] == [(2, 0.5)]
     text = "\n".join(story_lines(doc))
-    assert "The final record says: success; attempt 2 on h2 (harvest)." in text
+    assert "The final record says: success; attempt 2 on h2 (harvest); started after 9.000 s" in text
     assert "No controller remembers the steps any more" in text
 
 
