@@ -80,29 +80,51 @@ def _head(doc: Doc) -> Iterator[str]:
 
 def _steps(doc: Doc) -> Iterator[str]:
     several = sum(one["remembers"] for one in doc["controllers"]) > 1
-    told_long = ""
-    told_words: set[str] = set()
+    details = _Details()
     for step in doc["steps"]:
-        sentence = _sentence(step)
-        if several:
-            sentence = f"[{step['controller']}] {sentence}"
-        yield from _wrap(f"{step['after_s']:8.3f} s  {sentence}", 0)
-        if step["what"] == "placed":
-            if step["long_why"] != told_long:
-                told_long = step["long_why"]
-                length = "long (expected to outlast an eviction notice)" if step["long"] else "short"
-                yield from _wrap(f"It counts as {length}: {told_long}.", _INDENT)
-            yield from _kinds(step)
-        if step["what"] in ("placed", "waited"):
-            yield from _looked_at(step)
-            words = {word: text for word, text in _WORDS.items() if word in step["note"] and word not in told_words}
-            told_words.update(words)
-            for word, text in words.items():
+        teller = f"[{step['controller']}] " if several else ""
+        yield from _wrap(f"{step['after_s']:8.3f} s  {teller}{_sentence(step)}", 0)
+        yield from details.of(step)
+
+
+class _Details:
+    """What stands below a step. Remembers what was said: what holds for all attempts is explained once."""
+
+    def __init__(self) -> None:
+        self._long_why = ""
+        self._words: set[str] = set()
+        self._shrank = False  # the VM of the present attempt
+
+    def of(self, step: Doc) -> Iterator[str]:
+        match step["what"]:
+            case "placed":
+                self._shrank = False
+                yield from self._length(step)
+                yield from _kinds(step)
+                yield from _looked_at(step)
+                yield from self._explained(step["note"])
+            case "waited":
+                yield from _looked_at(step)
+            case "cores":
+                self._shrank = self._shrank or step["cores_after"] < step["cores_before"]
+            case "cut off" if self._shrank:
+                yield from _wrap("How much the shrink had slowed it is not measured: its VM told no more.", _INDENT)
+            case "finished" if "outcome" in step:
+                yield from _outcome(step["outcome"])
+            case "returned" if step.get("vm_waits"):
+                yield from _vm_waits(step["vm_waits"])
+
+    def _length(self, step: Doc) -> Iterator[str]:
+        if step["long_why"] != self._long_why:
+            self._long_why = step["long_why"]
+            length = "long (expected to outlast an eviction notice)" if step["long"] else "short"
+            yield from _wrap(f"It counts as {length}: {self._long_why}.", _INDENT)
+
+    def _explained(self, note: str) -> Iterator[str]:
+        for word, text in _WORDS.items():
+            if word in note and word not in self._words:
+                self._words.add(word)
                 yield from _wrap(f"({word}: {text})", _INDENT)
-        if "outcome" in step:
-            yield from _outcome(step["outcome"])
-        elif step.get("vm_waits"):
-            yield from _vm_waits(step["vm_waits"])
 
 
 def _sentence(step: Doc) -> str:

@@ -260,6 +260,14 @@ def test_how_much_a_shrink_slowed_the_run(change: dict[str, Any], words: str) ->
     assert words in told_text(merge([told]))
 
 
+def test_a_shrink_before_a_cut_is_said_to_be_unmeasured() -> None:
+    told = first_part()
+    told["steps"].insert(4, step(4.0, "cores", "h1", cores_before=4.0, cores_after=1.0))
+    told["steps"][4]["at_unix_ms"] = ACCEPTED_MS + 4000.0
+    assert "How much the shrink had slowed it is not measured: its VM told no more." in told_text(merge([told]))
+    assert "How much the shrink had slowed it" not in told_text(merge([first_part(), second_part()]))
+
+
 def test_strange_cases_have_their_sentences() -> None:
     strange = [
         placed(0.0, "h1", 1, kinds_unusable=["spot"], kinds_forbidden=["regular"], long=True, long_why="declared"),
