@@ -102,7 +102,7 @@ class _Details:
                 yield from self._length(step)
                 yield from _kinds(step)
                 yield from _looked_at(step)
-                yield from self._explained(step["note"])
+                yield from self._explained(step["note"] + (" score" if step["considered"] else ""))
             case "waited":
                 yield from _looked_at(step)
             case "cores":
