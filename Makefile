@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo compare test check bench functions-bench calibrate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.installed ## make .venv with everything (.venv/bin/fallow)
 
@@ -18,6 +18,9 @@ $(VENV)/.installed: pyproject.toml scripts/setup.sh
 demo: setup ## set up, then the main job: a cluster on emulated harvest VMs under a trace
 	@$(BIN)/fallow demo $(ARGS)
 
+compare: setup ## the demo under every policy on the same seeds, side by side
+	@$(BIN)/fallow compare $(ARGS)
+
 test: setup ## set up, then every test
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -26,6 +29,12 @@ check: setup ## lint, types, arrows between the rooms
 
 bench: setup ## measure the warm path against the bare floor, in one interleaved run
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+functions-bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
+	@$(BIN)/python -m loadtest.functions_bench $(ARGS)
+
+calibrate: setup ## hold the generated traces against the published curves and renew docs/calibration.*
+	@$(BIN)/fallow calibrate --out docs --page docs/calibration.md $(ARGS)
 
 clean: ## remove what setup and the tools made
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info

@@ -15,7 +15,7 @@ from fallow_cli.client import Answer, Client, server_words, tenant_target, with_
 from fallow_cli.errors import CliError
 from fallow_cli.output import show_json, show_table
 
-KIND_OF_SUFFIX = {".py": "python:default", ".js": "nodejs:default"}
+KIND_OF_SUFFIX = {".py": "python:default"} | dict.fromkeys((".js", ".cjs", ".mjs"), "nodejs:default")
 ACTIONS = "/api/v1/namespaces/{ns}/actions"
 
 

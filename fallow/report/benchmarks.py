@@ -63,8 +63,10 @@ def benchmark_section(summary: Mapping[str, Any]) -> str:
         f"<td>{f['cold']} ({share(f['cold_share'])})</td><td>{millis(f['run_p50_ms'])}</td></tr>"
         for f in (*b["functions"], {**b, "name": "all"})
     )
+    heads = "".join(f"<th>{head}</th>" for head in ("", "calls", "succeeded", "cold", "median run"))
     return (
         '<section id="benchmarks"><h2>Benchmark functions</h2><p class="note">Calls that do real work, with libraries; '
-        "a run is as long as its VM's cores make it.</p><table><thead><tr><th></th><th>calls</th><th>succeeded</th>"
-        f"<th>cold</th><th>median run</th></tr></thead><tbody>{rows}</tbody></table></section>"
+        "a run is as long as its VM's cores make it.</p>"
+        f'<div style="overflow-x:auto"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "</section>"
     )

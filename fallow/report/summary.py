@@ -27,6 +27,7 @@ DEFINITIONS = {
     "run_ms": "the run itself",
     "late_ms": "how much later than due the load generator sent",
     "cold_starts": "records with an initTime, the prewarmed ones among them",
+    "benchmarks": "calls that did the real work of a benchmark function instead of burning and sleeping",
     "replaced": "activations placed more than once",
     "evicted_with_loss": "evictions that cut off a running call",
     "cut_off": "calls that evictions cut off while they ran, each once, and how they ended; "

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageStat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 FORMATS = ("jpeg", "png")
@@ -46,21 +47,20 @@ def picture(width: int, height: int, seed: int) -> Image.Image:
     return image
 
 
-def operations(image: Image.Image) -> list[tuple[str, Image.Image]]:
+def operations(image: Image.Image) -> Iterator[tuple[str, Image.Image]]:
+    """One after the other, so that no more than one result is held."""
+    yield "flip_left_right", image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    yield "flip_top_bottom", image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    yield "rotate_90", image.transpose(Image.Transpose.ROTATE_90)
+    yield "rotate_180", image.transpose(Image.Transpose.ROTATE_180)
+    yield "rotate_270", image.transpose(Image.Transpose.ROTATE_270)
+    yield "blur", image.filter(ImageFilter.BLUR)
+    yield "contour", image.filter(ImageFilter.CONTOUR)
+    yield "sharpen", image.filter(ImageFilter.SHARPEN)
+    yield "greyscale", image.convert("L")
     small = image.copy()
     small.thumbnail(THUMBNAIL)
-    return [
-        ("flip_left_right", image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
-        ("flip_top_bottom", image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
-        ("rotate_90", image.transpose(Image.Transpose.ROTATE_90)),
-        ("rotate_180", image.transpose(Image.Transpose.ROTATE_180)),
-        ("rotate_270", image.transpose(Image.Transpose.ROTATE_270)),
-        ("blur", image.filter(ImageFilter.BLUR)),
-        ("contour", image.filter(ImageFilter.CONTOUR)),
-        ("sharpen", image.filter(ImageFilter.SHARPEN)),
-        ("greyscale", image.convert("L")),
-        ("resize", small),
-    ]
+    yield "resize", small
 
 
 def encode(image: Image.Image, kind: str) -> bytes:
@@ -91,8 +91,8 @@ def facts(encoded: bytes) -> dict[str, Any]:
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
     try:
-        width = whole(args, "width", 1024, 8, 8_192)
-        height = whole(args, "height", 768, 8, 8_192)
+        width = whole(args, "width", 1024, 8, 4_096)
+        height = whole(args, "height", 768, 8, 4_096)
         seed = whole(args, "seed", 1, 0, 2**32 - 1)
         kind = args.get("format", FORMATS[0])
         if kind not in FORMATS:

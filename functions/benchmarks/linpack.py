@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MOST = 5_000  # 200 MB of matrix
+MOST = 4_000  # 128 MB of matrix, three times: itself, its factors, its absolute values
 
 
 def whole(args: dict[str, Any], name: str, default: int, low: int, high: int) -> int:

@@ -123,8 +123,8 @@ def accuracy(x: np.ndarray, y: np.ndarray, weights: np.ndarray, bias: float) -> 
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
     try:
-        reviews = whole(args, "reviews", 1_000, 2 * HELD_OUT, 20_000)
-        words = whole(args, "words", 40, 1, 1_000)
+        reviews = whole(args, "reviews", 1_000, 2 * HELD_OUT, 5_000)
+        words = whole(args, "words", 40, 1, 200)
         epochs = whole(args, "epochs", 100, 1, 10_000)
         seed = whole(args, "seed", 1, 0, 2**32 - 1)
         shuffled = args.get("shuffle_labels", False)

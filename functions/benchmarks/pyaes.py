@@ -36,7 +36,7 @@ def crypt(key: bytes, counter: int, data: bytes) -> bytes:
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
     try:
-        length = whole(args, "length", 50_000, 1, 10_000_000)
+        length = whole(args, "length", 50_000, 1, 1_000_000)
         iterations = whole(args, "iterations", 1, 1, 10_000)
         seed = whole(args, "seed", 1, 0, 2**32 - 1)
         key_bits = whole(args, "key_bits", KEY_BITS[0], KEY_BITS[0], KEY_BITS[-1])

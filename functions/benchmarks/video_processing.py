@@ -143,8 +143,8 @@ def facts(video: bytes) -> dict[str, Any]:
 
 def main(args: dict[str, Any]) -> dict[str, Any]:
     try:
-        width = whole(args, "width", 320, 16, 3_840)
-        height = whole(args, "height", 240, 16, 2_160)
+        width = whole(args, "width", 320, 16, 1_280)
+        height = whole(args, "height", 240, 16, 720)
         frames = whole(args, "frames", 60, 1, 10_000)
         seed = whole(args, "seed", 1, 0, 2**32 - 1)
         codec = args.get("codec", CODECS[0])

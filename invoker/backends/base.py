@@ -80,7 +80,7 @@ class Container(Protocol):
 class Backend(Protocol):
     """Starts containers."""
 
-    kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"
+    kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"; known once it is open
 
     async def open(self) -> None:
         """Make ready for the first start. Called once, before anything else. Raises StartError."""

@@ -1,10 +1,11 @@
 """Containers that are plain processes: one runtime server each, in its own session, directory and the VM's cgroups.
 
-One process, the spawner, is inside the cgroups from the start and forks them all (`spawner`).
+One process, the spawner, is inside the cgroups from the start and forks them all (`spawner`); what a fork becomes
+depends on its kind (`runtimes`).
 
 They separate functions from each other as processes of one user do, no more: what must not be shared between tenants
 needs a backend with real isolation. The weight of CPU shares (`cap_cores`) has no meaning here, the VM's quota caps
-the sum. Memory is limited twice: the runtime sets its own data limit, and a watchdog ends a running container whose
+the sum. Memory is limited twice: each has a data limit, and a watchdog ends a running container whose
 resident memory, children included, exceeds its limit.
 """
 

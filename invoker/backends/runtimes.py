@@ -29,9 +29,11 @@ LIBRARIES_FOLDER = "python-libs"
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 NODE_OLDEST = 18
 NODE_TIMEOUT_S = 20.0
+NODE_FLAGS = ("--v8-pool-size=1",)  # helper threads: a container has a share of its VM's cores, not all of the host's
 NODE_RESIDENT_MB = 48  # of an empty container; most of it the program itself
 NODE_LEAST_HEAP_MB = 16  # with less V8 does not start
-NODE_MARGIN_MB = 128
+# Beside the heap: the stacks of the threads that files, DNS and workers start (8 MB of address space each), and code.
+NODE_MARGIN_MB = 112
 NODE_MEMORY_ENDS = frozenset({-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, -signal.SIGSEGV})
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -128,7 +130,7 @@ def find_nodejs(_: Path) -> Found:
     if node is None:
         return {}
     try:
-        path, major = ask_node(node)
+        path, major, data_mb = ask_node(node)
     except (OSError, ValueError, TypeError, subprocess.SubprocessError) as e:
         log.warning("kind_not_offered", kind="nodejs", error=f"{node} does not say its version: {e}")
         return {}
@@ -136,35 +138,37 @@ def find_nodejs(_: Path) -> Found:
         text = f"{node} is Node.js {major}, the oldest that is supported is {NODE_OLDEST}"
         log.warning("kind_not_offered", kind="nodejs", error=text)
         return {}
+    margin_mb = data_mb + NODE_MARGIN_MB
     server = str(package_folder("functions.runtimes.nodejs") / "server.cjs")
 
     def program(memory_mb: int) -> tuple[str, ...]:
         young_mb = max(1, min(16, memory_mb // 32))
         old_mb = max(NODE_LEAST_HEAP_MB, memory_mb - NODE_RESIDENT_MB - 3 * young_mb)
-        return (path, "--v8-pool-size=1", f"--max-old-space-size={old_mb}", f"--max-semi-space-size={young_mb}", server)
+        return (path, *NODE_FLAGS, f"--max-old-space-size={old_mb}", f"--max-semi-space-size={young_mb}", server)
 
     return {
         f"nodejs:{major}": Runtime(
-            program=program, margin_mb=NODE_MARGIN_MB, memory_ends=NODE_MEMORY_ENDS, memory_words=b"out of memory"
+            program=program, margin_mb=margin_mb, memory_ends=NODE_MEMORY_ENDS, memory_words=b"out of memory"
         )
     }
 
 
-def ask_node(node: str) -> tuple[str, int]:
-    """(the program itself, which what stands on the PATH may only start; its major version). Raises OSError,
-    subprocess.SubprocessError or ValueError where it does not answer."""
+def ask_node(node: str) -> tuple[str, int, int]:
+    """(the program itself, which what stands on the PATH may only start; its major version; MB of its data segment when
+    it has done nothing: from Node.js 24 on 0.5 GB that V8 reserves for code as if it were written). Raises OSError,
+    subprocess.SubprocessError, ValueError or TypeError where it does not answer."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("NODE_")}
-    question = "console.log(JSON.stringify([process.execPath, process.versions.node]))"
+    status = "/VmData:\\s+(\\d+) kB/.exec(require('fs').readFileSync('/proc/self/status', 'latin1'))[1]"
     asked = subprocess.run(
-        [node, "-e", question],
+        [node, *NODE_FLAGS, "-p", f"JSON.stringify([process.execPath, process.versions.node, {status}])"],
         env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=NODE_TIMEOUT_S,
         check=True,
     )
-    path, version = json.loads(asked.stdout)
-    return path, int(version.partition(".")[0])
+    path, version, data_kb = json.loads(asked.stdout)
+    return path, int(version.partition(".")[0]), int(data_kb) >> 10
 
 
 def package_folder(name: str) -> Path:

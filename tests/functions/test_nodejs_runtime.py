@@ -44,6 +44,8 @@ def test_the_measured_answers_of_the_official_runtime(container: Container) -> N
         ("exports.default = (a) => ({ went: a.x })", "default"),
         ("'use strict'; class Y { static go(a) { return { went: a.x } } } // no newline at the end", "Y.go"),
         ("return void (exports.main = (a) => ({ went: a.x }))", "main"),
+        ("import fs from 'fs'\nexport async function main(a) { return { went: fs ? a.x : 0 } }", "main"),
+        ("await 1\nexport default (a) => ({ went: import.meta.url.endsWith('.mjs') ? a.x : 0 })", "default"),
         ("function grüße(a) { return { went: a.x } }", "grüße"),
     ],
 )
@@ -148,6 +150,8 @@ def test_an_error_that_nobody_caught_ends_the_process_and_is_in_the_log(containe
     [
         ("function main( {", "main", "Initialization has failed due to: SyntaxError: Unexpected"),
         ("require('nowhere')", "main", "Initialization has failed due to: Error: Cannot find module 'nowhere'"),
+        ("export const main = ;", "main", "Initialization has failed due to: SyntaxError: Unexpected token"),
+        ("export const other = 1", "main", "Action entrypoint 'main' is not a function."),
         ("throw 3", "main", "Initialization has failed due to: 3"),
         ("const x = 1", "main", "Action entrypoint 'main' is not a function."),
         ("const main = 3", "main", "Action entrypoint 'main' is not a function."),

@@ -15,7 +15,6 @@ from fallow.core.model import ContainerId
 from invoker.backends import procfs
 from invoker.backends.base import Answer, Broken, StartError
 from invoker.backends.process import ProcessBackend
-from invoker.backends.runtimes import NODE_MARGIN_MB
 from support.backend import init, run, start
 
 
@@ -73,7 +72,7 @@ async def test_a_container_is_as_one_that_was_started_by_itself(
     assert seen["fds"].count("socket") == 1, "its connection, and not the spawner's"
     assert (seen["stdin"], seen["argv"], seen["umask"], seen["oom"]) == ("", 2, 0o077, 500)
     assert seen["nice"] == max(5, os.getpriority(os.PRIO_PROCESS, 0))
-    assert int(seen["data"]) == (256 + NODE_MARGIN_MB) << 20
+    assert int(seen["data"]) == (256 + backend._runtimes[nodejs].margin_mb) << 20
     assert seen["shell"].split() == ["0", str(run_dir / "c1")], "what it starts inherits no connection"
 
 

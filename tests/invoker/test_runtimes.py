@@ -80,8 +80,8 @@ def place_node(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None
         "#!/nowhere\n",
         "#!/bin/sh\nexit 1\n",
         "#!/bin/sh\necho v20.0.0\n",
-        '#!/bin/sh\necho \'["/usr/bin/node", "seventeen"]\'\n',
-        '#!/bin/sh\necho \'["/usr/bin/node", "17.9.1"]\'\n',
+        '#!/bin/sh\necho \'["/usr/bin/node", "seventeen", "9"]\'\n',
+        '#!/bin/sh\necho \'["/usr/bin/node", "17.9.1", "9"]\'\n',
         "#!/bin/sh\necho '3'\n",
     ],
     ids=["no interpreter", "fails", "no JSON", "no number", "old", "no list"],
@@ -98,13 +98,16 @@ def test_a_node_that_cannot_be_used_is_logged_and_not_offered(
 
 
 def test_the_node_of_the_path_is_asked_once_what_it_is(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place_node(run_dir, monkeypatch, '#!/bin/sh\n[ -z "$NODE_OPTIONS" ] && echo \'["/real/node", "22.1.0"]\'\n')
+    place_node(
+        run_dir, monkeypatch, '#!/bin/sh\n[ -z "$NODE_OPTIONS" ] && echo \'["/real/node", "22.1.0", "30720"]\'\n'
+    )
     monkeypatch.setenv("NODE_OPTIONS", "--title=x")
     [(kind, runtime)] = runtimes.find_nodejs(run_dir).items()
     assert kind == "nodejs:22"
     assert runtime.program is not None
     program = runtime.program(256)
     assert (program[0], Path(program[-1]).is_file()) == ("/real/node", True)
+    assert runtime.margin_mb == 30 + runtimes.NODE_MARGIN_MB
     heap = {mb: [flag for flag in runtime.program(mb) if "old-space" in flag] for mb in (1, 256, 1024)}
     assert heap == {
         1: ["--max-old-space-size=16"],

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from fallow.traces.benchmarks import BY_NAME
 from support.cluster import cluster_up, processes_with
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +76,23 @@ async def test_a_demo_on_own_traces_reports_and_leaves_nothing(short_dir: Path) 
     html = (out / "report.html").read_text()
     assert "<svg" in html or "data:image/" in html
     assert processes_with(str(state)) == []
+
+
+async def test_a_generated_demo_runs_real_functions_too(short_dir: Path) -> None:
+    out = short_dir / "out"
+    process = await asyncio.create_subprocess_exec(
+        str(BIN / "fallow"),
+        *("demo", "--duration", "10", "--evictions", "none", "--out", str(out), "--json"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 100)
+    assert process.returncode == 0
+    report = json.loads(said)
+    assert report == json.loads((out / "report.json").read_text())
+    ran = report["benchmarks"]
+    assert (report["succeeded"], ran["succeeded"]) == (report["invocations"], ran["calls"])
+    assert ran["calls"] == round(0.1 * (report["invocations"] + report["thinned"]))
+    assert sum(f["calls"] for f in ran["functions"]) == ran["calls"]
+    assert {f["name"] for f in ran["functions"]} <= set(BY_NAME)
+    assert all(f["run_p50_ms"] > 1 for f in ran["functions"]), "none of them is an empty call"
+    assert "<h2>Benchmark functions</h2>" in (out / "report.html").read_text()

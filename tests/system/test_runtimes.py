@@ -73,6 +73,11 @@ async def test_actions_of_every_kind_and_of_one_that_is_not_offered(short_dir: P
         code, entity = await fallow(up, "action", "create", "bundle", str(bundle), "--kind", "nodejs:default")
         assert (code, entity["exec"]["kind"], entity["exec"]["binary"]) == (0, kind, True)
         assert await fallow(up, "action", "invoke", "bundle", "-r", "-p", "n", "21") == (0, [42])
+        await up.deploy("where", "def main(args):\n    return {'groups': open('/proc/self/cgroup').read()}")
+        source.write_text("exports.main = () => ({ groups: require('fs').readFileSync('/proc/self/cgroup', 'utf8') })")
+        assert (await fallow(up, "action", "update", "greet", str(source)))[0] == 0
+        groups = [(await fallow(up, "action", "invoke", name, "-r"))[1] for name in ("where", "greet")]
+        assert groups[0] == groups[1], "the VM's, whatever the runtime"
         code, _ = await fallow(up, "action", "create", "thumb", str(thumb), "--kind", "python:3-libs")
         assert code == 0
         assert await fallow(up, "action", "invoke", "thumb", "-r", "-p", "to", "16") == (0, {"size": [16, 16]})

@@ -9,6 +9,10 @@ const path = require('path');
 
 const EXIT_MEMORY = 86; // the exit code that says: the memory limit was met
 const MAIN_FILE = 'main__.js';
+const MAIN_MODULE_FILE = 'main__.mjs';
+// What Node says of code that is an ECMAScript module and was taken for CommonJS.
+const MODULE_SYNTAX =
+  /^(Cannot use (import statement|'import\.meta') outside a module|Unexpected token 'export'|await is only valid in .*)$/;
 const NAME_PATH = /^[\p{ID_Start}$_][\p{ID_Continue}$]*(\.[\p{ID_Start}$_][\p{ID_Continue}$]*)*$/u;
 
 // The answer to a request is this status and text, other than 200.
@@ -129,7 +133,7 @@ function canBeRead(name) {
 }
 
 // Run a source text as a module once and find `main`: a name that is visible at its end, or one of its exports.
-function loadSource(folder, code, main) {
+async function loadSource(folder, code, main) {
   const file = path.join(folder, MAIN_FILE);
   fs.writeFileSync(file, code); // so that stack traces can be followed
   const module = new Module(file, null);
@@ -139,10 +143,18 @@ function loadSource(folder, code, main) {
   let found;
   Object.defineProperty(module, 'found', { configurable: true, set: (value) => (found = value) });
   const ending = canBeRead(main) ? `\n;try { module.found = ${main} } catch {}` : '';
-  module._compile(code + ending, file, 'commonjs');
-  delete module.found;
   const names = main.split('.');
-  return found ?? memberAt(module.exports, names[0] === 'exports' ? names.slice(1) : names);
+  if (names[0] === 'exports') names.shift();
+  try {
+    module._compile(code + ending, file, 'commonjs');
+  } catch (error) {
+    if (!(error instanceof SyntaxError && MODULE_SYNTAX.test(error.message))) throw error;
+    process.argv[1] = path.join(folder, MAIN_MODULE_FILE);
+    fs.writeFileSync(process.argv[1], code);
+    return memberAt(await importFile(process.argv[1]), names);
+  }
+  delete module.found;
+  return found ?? memberAt(module.exports, names);
 }
 
 // Unpack a zip, run its entry module once and find `main`: `name`, or `module.name` in the file `module` of the zip.
@@ -180,8 +192,12 @@ async function load(file) {
     return require(file);
   } catch (error) {
     if (error?.code !== 'ERR_REQUIRE_ESM' && error?.code !== 'ERR_REQUIRE_ASYNC_MODULE') throw error;
-    return import(require('url').pathToFileURL(file).href);
+    return importFile(file);
   }
+}
+
+function importFile(file) {
+  return import(require('url').pathToFileURL(file).href);
 }
 
 // The life of one container: empty, then one action for good.

@@ -123,7 +123,7 @@ def test_video_facts_are_those_of_the_videos() -> None:
 
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [
-    (image_process, {"width": 7}, "image_process: width is 7; give a whole number of 8 to 8192"),
+    (image_process, {"width": 7}, "image_process: width is 7; give a whole number of 8 to 4096"),
     (image_process, {"format": "gif"}, "image_process: format is 'gif'; give jpeg or png"),
     (video_processing, {"width": 33}, "video_processing: width and height are 33 and 240; give even numbers"),
     (video_processing, {"codec": "h266"}, "video_processing: codec is 'h266'; give one of mpeg4, mpeg1video"),
