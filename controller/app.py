@@ -111,6 +111,7 @@ class Controller:
             strategy=self._settings.strategy,
             story_of=lambda activation_id: self._cluster.why(activation_id, mono_s()),
             store=self._store,
+            live=lambda: self._info.controllers,
         )
         return Router(
             auth=Authenticator(self._store, self._settings.operator_key),

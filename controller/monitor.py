@@ -7,10 +7,10 @@ from typing import assert_never
 
 import aiohttp
 
+from fallow.core.calls import VmStatus
 from fallow.core.lifecycle import VmState
 from fallow.core.model import VmKind
 from fallow.core.monitor import MonitorState, NoProvider, OrderVms
-from fallow.core.vm_table import VmStatus
 from fallow.infra.clock import mono_s
 from fallow.infra.log import get_logger
 from fallow.infra.store import Store, StoreError

@@ -10,10 +10,10 @@ from controller.errands import Errands
 from controller.ledger import Ledger
 from controller.recorder import Recorder
 from controller.stats import Stats
+from fallow.core.calls import VmStatus
 from fallow.core.cluster import ClusterState
 from fallow.core.lifecycle import VmState
 from fallow.core.model import VmKind
-from fallow.core.vm_table import VmStatus
 from fallow.infra import metrics
 from fallow.infra.clock import mono_s
 

@@ -146,6 +146,6 @@ def _story_of(activation_id: str, path: str) -> Callable[[Client], Awaitable[Any
                 f"nothing is known of activation {activation_id}: no controller remembers it, and it has no record\n"
                 "a refused call leaves none; another namespace's is not shown; `fallow activation list` shows yours"
             )
-        return merge(parts, missing)
+        return merge(parts, missing, asked=len(client.target.urls))
 
     return work

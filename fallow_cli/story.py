@@ -31,15 +31,24 @@ _CAUSES = {
 }
 
 
+# What placements say in a word, explained where it first comes up.
+_WORDS = {
+    "score": "how loaded the VM is for the policy; lower is better",
+    "worker set": "the VMs on which this function is kept warm, as few as carry its load",
+}
+
+
 def story_lines(doc: Doc) -> Iterator[str]:
     """The whole story, in lines of at most WIDTH columns (names may be longer)."""
     yield from _head(doc)
     if doc["steps"]:
         yield ""
         yield from _steps(doc)
-    if doc["record"] and not doc["steps"]:
+    if doc["record"]:
         yield ""
         yield from _record(doc["record"])
+        if not doc["steps"] and doc["record"]["vm_waits"]:
+            yield from _vm_waits(doc["record"]["vm_waits"])
     if doc["waits"] is not None:
         yield ""
         yield from _waits(doc)
@@ -71,24 +80,51 @@ def _head(doc: Doc) -> Iterator[str]:
 
 def _steps(doc: Doc) -> Iterator[str]:
     several = sum(one["remembers"] for one in doc["controllers"]) > 1
-    told_long = ""
+    details = _Details()
     for step in doc["steps"]:
-        sentence = _sentence(step)
-        if several:
-            sentence = f"[{step['controller']}] {sentence}"
-        yield from _wrap(f"{step['after_s']:8.3f} s  {sentence}", 0)
-        if step["what"] == "placed":
-            if step["long_why"] != told_long:
-                told_long = step["long_why"]
-                length = "long (expected to outlast an eviction notice)" if step["long"] else "short"
-                yield from _wrap(f"It counts as {length}: {told_long}.", _INDENT)
-            yield from _kinds(step)
-        if step["what"] in ("placed", "waited"):
-            yield from _looked_at(step)
-        if "outcome" in step:
-            yield from _outcome(step["outcome"])
-        elif step.get("vm_waits"):
-            yield from _vm_waits(step["vm_waits"])
+        teller = f"[{step['controller']}] " if several else ""
+        yield from _wrap(f"{step['after_s']:8.3f} s  {teller}{_sentence(step)}", 0)
+        yield from details.of(step)
+
+
+class _Details:
+    """What stands below a step. Remembers what was said: what holds for all attempts is explained once."""
+
+    def __init__(self) -> None:
+        self._long_why = ""
+        self._words: set[str] = set()
+        self._shrank = False  # the VM of the present attempt
+
+    def of(self, step: Doc) -> Iterator[str]:
+        match step["what"]:
+            case "placed":
+                self._shrank = False
+                yield from self._length(step)
+                yield from _kinds(step)
+                yield from _looked_at(step)
+                yield from self._explained(step["note"] + (" score" if step["considered"] else ""))
+            case "waited":
+                yield from _looked_at(step)
+            case "cores":
+                self._shrank = self._shrank or step["cores_after"] < step["cores_before"]
+            case "cut off" if self._shrank:
+                yield from _wrap("How much the shrink had slowed it is not measured: its VM told no more.", _INDENT)
+            case "finished" if "outcome" in step:
+                yield from _outcome(step["outcome"])
+            case "returned" if step.get("vm_waits"):
+                yield from _vm_waits(step["vm_waits"])
+
+    def _length(self, step: Doc) -> Iterator[str]:
+        if step["long_why"] != self._long_why:
+            self._long_why = step["long_why"]
+            length = "long (expected to outlast an eviction notice)" if step["long"] else "short"
+            yield from _wrap(f"It counts as {length}: {self._long_why}.", _INDENT)
+
+    def _explained(self, note: str) -> Iterator[str]:
+        for word, text in _WORDS.items():
+            if word in note and word not in self._words:
+                self._words.add(word)
+                yield from _wrap(f"({word}: {text})", _INDENT)
 
 
 def _sentence(step: Doc) -> str:
@@ -236,12 +272,12 @@ def _answering_waits(doc: Doc) -> Doc | None:
 
 
 def _costs(doc: Doc) -> Iterator[str]:
-    yield "What it cost (in regular core-seconds: one core of a regular VM for one second)"
+    yield "What it cost, in regular core-seconds (one is what a core of a regular VM costs in a second)"
     for cost in doc["costs"]:
         yield from _wrap(f"attempt {cost['attempt']} on {cost['vm']} ({cost['kind']}): {_cost(cost)}", 2)
     if doc["cost_regular_core_s"] is None:
         return
-    line = f"in all {doc['cost_regular_core_s']:.4g}{'' if doc['cost_complete'] else ' at least'}"
+    line = f"in all {'' if doc['cost_complete'] else 'at least '}{doc['cost_regular_core_s']:.4g}"
     if doc["on_regular_core_s"] is not None:
         line += f"; on a regular VM the same work would have cost {doc['on_regular_core_s']:.4g}"
     yield from _wrap(line, 2)
@@ -258,7 +294,10 @@ def _cost(cost: Doc) -> str:
 
 def _record(record: Doc) -> Iterator[str]:
     where = f"attempt {record['attempt']} on {record['vm']} ({record['kind']})" if record["vm"] else "no VM is named"
-    yield from _wrap(f"The final record says: {record['status']}; {where}.", 0)
+    spans = [(record[key] - record["accepted_unix_ms"]) / 1000 for key in ("start_unix_ms", "end_unix_ms")]
+    when = f"started after {spans[0]:.3f} s and ended after {spans[1]:.3f} s" if record["accepted_unix_ms"] else ""
+    says = [record["status"], where, when]
+    yield from _wrap(f"The final record says: {'; '.join(part for part in says if part)}.", 0, hang=2)
     for key, text in (
         ("timed_out", "It ran into its time limit."),
         ("evicted", "It was cut off by an eviction."),
@@ -267,14 +306,13 @@ def _record(record: Doc) -> Iterator[str]:
     ):
         if record[key]:
             yield text
-    if record["vm_waits"]:
-        yield from _vm_waits(record["vm_waits"])
 
 
-def _wrap(text: str, indent: int) -> Sequence[str]:
+def _wrap(text: str, indent: int, *, hang: int | None = None) -> Sequence[str]:
     """Lines of at most WIDTH columns; what does not fit goes on under the sentence."""
     lead = " " * indent
-    hang = _INDENT if indent == 0 else indent + 2
+    if hang is None:
+        hang = _INDENT if indent == 0 else indent + 2
     lines = textwrap.wrap(
         lead + text,
         width=WIDTH,

@@ -12,13 +12,16 @@ from typing import Any
 
 _ENDS = {"finished": "answered", "concluded": "given up", "refused": "refused"}
 FORGOTTEN = (
-    "No controller remembers the steps any more (each keeps its latest calls, and loses them when it ends): "
+    "No controller that was asked remembers the steps (each keeps its latest calls, and loses them when it ends): "
     "what was considered, notices, shrinks and earlier attempts are not known. The record tells the rest."
 )
 
 
-def merge(parts: Sequence[Mapping[str, Any]], missing: Sequence[str] = ()) -> dict[str, Any]:
-    """One document of the parts (at least one); `missing` says in sentences which controllers did not tell."""
+def merge(parts: Sequence[Mapping[str, Any]], missing: Sequence[str] = (), *, asked: int = 1) -> dict[str, Any]:
+    """One document of the parts (at least one) of so many controllers that were `asked`.
+
+    `missing` says in sentences which of them did not tell.
+    """
     remembered = sorted((p for p in parts if p["remembered"]), key=lambda p: p["arrived_unix_ms"])
     record = next((p["record"] for p in parts if p["record"]), None)
     first, teller = (remembered or parts)[0], _teller(remembered)
@@ -55,7 +58,7 @@ def merge(parts: Sequence[Mapping[str, Any]], missing: Sequence[str] = ()) -> di
         "costs": costs,
         **_cost_sums(costs),
         "record": record,
-        "unknown": [*missing, *_unknown(parts, remembered, steps, record, end)],
+        "unknown": [*missing, *_not_asked(parts, asked), *_unknown(parts, remembered, steps, record, end)],
     }
 
 
@@ -156,6 +159,13 @@ def _cost_sums(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "on_regular_core_s": sum(cost["on_regular_core_s"] for cost in useful) if useful else None,
         "cost_complete": bool(costs) and len(known) == len(costs) and not any(c["wasted"] for c in costs),
     }
+
+
+def _not_asked(parts: Sequence[Mapping[str, Any]], asked: int) -> list[str]:
+    live = max(part["controllers_live"] for part in parts)
+    if live <= asked:
+        return []
+    return [f"{asked} of {live} controllers {'was' if asked == 1 else 'were'} asked: the others may remember more."]
 
 
 def _unknown(

@@ -26,11 +26,15 @@ StoryOf = Callable[[ActivationId], Story | None]
 class Stories:
     """Answers for one controller."""
 
-    def __init__(self, *, controller_id: str, strategy: str, story_of: StoryOf, store: Store) -> None:
+    def __init__(
+        self, *, controller_id: str, strategy: str, story_of: StoryOf, store: Store, live: Callable[[], int]
+    ) -> None:
+        """`live` counts the controllers that hold a lease."""
         self._controller_id = controller_id
         self._strategy = strategy
         self._story_of = story_of
         self._store = store
+        self._live = live
 
     async def tell(self, text: str, *, namespace: str | None) -> dict[str, Any]:
         """The part of this controller, with the record. `namespace` None asks for any, as an operator may.
@@ -54,6 +58,7 @@ class Stories:
         return {
             **(_remembered(story, self._strategy) if story else _forgotten(activation_id, record)),
             "controller": self._controller_id,
+            "controllers_live": self._live(),
             "record": None if record is None else record_facts(record),
             "record_note": trouble,
         }

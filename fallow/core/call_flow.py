@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fallow.core.attempt_waits import AttemptWaits
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.cluster_events import (
     AcceptOutcome,
     CancelAttempt,
@@ -28,7 +28,7 @@ from fallow.core.placing import Placer
 from fallow.core.policies.base import Policy
 from fallow.core.queueing import Queue
 from fallow.core.stories import Stories
-from fallow.core.vm_table import Vm, VmTable
+from fallow.core.vm_table import VmTable
 from fallow.core.why import StepKind
 
 
@@ -44,6 +44,7 @@ class CallFlow:
         self._calls: dict[ActivationId, Call] = {}
         self._queue = Queue(limits=limits, table=table, placer=self._placer)
         self._attempt_ends: Deadlines[ActivationId] = Deadlines()
+        self.passed_over = self._placer.passed_over
         self.stories = Stories(limits.why_kept, self._calls)
         self._out: list[ClusterInstruction] = []
         self._fencing = 0
@@ -97,10 +98,6 @@ class CallFlow:
                 self._offer_room(now_s)
         out, self._out = self._out, []
         return out
-
-    def vms_changed(self) -> None:
-        """A VM became usable, or is not, perhaps for another reason than before."""
-        self._placer.passed_over.stale()
 
     def room_may_have_appeared(self) -> None:
         self._room_appeared = True
@@ -231,7 +228,7 @@ class CallFlow:
             self._refuse(call, missing or RefusalReason.OVERLOADED, now_s)
             return
         call.life.advance(CallEvent.DEFERRED)
-        call.log.add(now_s, StepKind.WAITED, None, missing or note, self._placer.not_usable(call))
+        call.log.add(now_s, StepKind.WAITED, None, missing or note, self._placer.passed_over.by(call))
         self._queue.add(call, now_s)
 
     # -- on a VM
@@ -367,8 +364,7 @@ class CallFlow:
         call.log.add(now_s, StepKind.REFUSED, None, reason.value)
         self._end(call)
         # A slot may be free any moment; a VM that is not there takes longer to come.
-        soon = reason in (RefusalReason.OVERLOADED, RefusalReason.WAITED)
-        retry_after_s = 1.0 if soon else self._limits.no_vm_wait_s
+        retry_after_s = 1.0 if reason in (RefusalReason.OVERLOADED, RefusalReason.WAITED) else self._limits.no_vm_wait_s
         self.emit(Refuse(activation_id=call.id, reason=reason, retry_after_s=retry_after_s))
 
     def _end(self, call: Call) -> None:

@@ -1,16 +1,15 @@
-"""One call as its controller tracks it, from arrival to the end."""
+"""A call as its controller tracks it, from arrival to the end, and a VM it is booked on: each refers to the other."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from fallow.core.lifecycle import CallLifecycle
-from fallow.core.model import Activation, Outcome, VmId
+from fallow.core.lifecycle import CallLifecycle, VmLifecycle, VmState
+from fallow.core.model import Activation, ActivationId, Outcome, Resources, VmId, VmInfo, VmReport
+from fallow.core.policies.base import VmView
 from fallow.core.why import StepKind, StoryLog
 
-if TYPE_CHECKING:
-    from fallow.core.vm_table import Vm
+UNWANTED_KEPT = 4096  # cut-off attempts remembered a VM, to cancel them if it still holds them when it dials again
 
 
 class Call:
@@ -85,3 +84,174 @@ class Call:
     def hidden(self, vm: Vm) -> bool:
         at = None if self.avoid is None else self.avoid.get(vm.info.id)
         return at is not None and at in (vm.info.incarnation, vm.reports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmStatus:
+    """One VM as an operator sees it."""
+
+    info: VmInfo
+    state: VmState
+    usable: bool
+    connected: bool
+    report: VmReport  # its last one
+    notice_left_s: float | None  # counted down to now
+    in_flight: int  # this controller's calls there
+    booked: Resources  # of those, what no report includes yet
+    heard_ago_s: float
+
+
+class Vm:
+    """Mutable, owned by `ClusterState` alone."""
+
+    __slots__ = (
+        "booked_cpu",
+        "booked_mb",
+        "calls",
+        "connected",
+        "deadline_passed",
+        "deadline_s",
+        "disconnected_s",
+        "extra_cpu",
+        "extra_mb",
+        "heard_s",
+        "info",
+        "life",
+        "lost_s",
+        "on_ring",
+        "placed_names",
+        "present",
+        "report",
+        "reports",
+        "seq",
+        "shut",
+        "unseen",
+        "unwanted",
+        "usable",
+        "view",
+    )
+
+    def __init__(self, info: VmInfo, report: VmReport, now_s: float) -> None:
+        self.info = info
+        self.placed_names = (f"placed_short_{info.kind}", f"placed_long_{info.kind}")  # counters of calls placed here
+        self.life = VmLifecycle()
+        self.report = report
+        self.reports = 0  # counts them
+        self.connected = False
+        self.heard_s = now_s
+        self.disconnected_s = now_s
+        self.lost_s = now_s
+        self.deadline_s: float | None = None  # of the announced eviction
+        self.deadline_passed = False  # and what ran there has been cut off
+        self.shut = False  # gave a call back: not usable before its next report
+        self.present = False  # up and connected, with room or without
+        self.usable = False
+        self.on_ring = False
+        self.seq = 0  # dispatches so far
+        self.calls: dict[ActivationId, Call] = {}  # booked here: dispatched or finished, not yet free
+        self.unseen: dict[int, Call] = {}  # of those, by seq, the ones no report includes yet
+        self.extra_cpu = 0.0  # sums over `unseen`
+        self.extra_mb = 0.0
+        self.booked_cpu = 0.0  # sums over `calls`
+        self.booked_mb = 0.0
+        self.unwanted: dict[tuple[ActivationId, int], None] = {}  # cut-off attempts it may still run
+        self.view: VmView | None = None  # cached until something in it changes
+
+    def book(self, call: Call, cpu_cores: float, memory_mb: float) -> int:
+        """Count the call here and return its dispatch number."""
+        self.seq += 1
+        call.vm, call.seq, call.booked_cpu, call.booked_mb = self, self.seq, cpu_cores, memory_mb
+        self.calls[call.id] = call
+        self.unseen[self.seq] = call
+        self.extra_cpu += cpu_cores
+        self.extra_mb += memory_mb
+        self.booked_cpu += cpu_cores
+        self.booked_mb += memory_mb
+        self.view = None
+        return self.seq
+
+    def release(self, call: Call) -> None:
+        """Give back what the call holds here. It is on no VM afterwards."""
+        del self.calls[call.id]
+        if self.calls:
+            self.booked_cpu -= call.booked_cpu
+            self.booked_mb -= call.booked_mb
+        else:  # exactly nothing is left: no rounding error may pile up
+            self.booked_cpu = self.booked_mb = 0.0
+        if self.unseen.pop(call.seq, None) is not None:
+            self._uncount(call)
+        call.vm = None
+        self.view = None
+
+    def take_report(self, report: VmReport, now_s: float) -> None:
+        """Bookings up to the dispatch that the report had seen are in its figures: they count no longer on top."""
+        self.report = report
+        self.reports += 1
+        self.heard_s = now_s
+        self.shut = False
+        self.view = None
+        while self.unseen:
+            seq = next(iter(self.unseen))
+            if seq > report.seen:
+                break
+            self._uncount(self.unseen.pop(seq))
+
+    def _uncount(self, call: Call) -> None:
+        if self.unseen:
+            self.extra_cpu -= call.booked_cpu
+            self.extra_mb -= call.booked_mb
+        else:  # exactly nothing, as in `release`
+            self.extra_cpu = self.extra_mb = 0.0
+
+    def disown(self, call: Call) -> None:
+        """Remember that the call's present attempt is not wanted here any more."""
+        self.unwanted[call.id, call.attempt] = None
+        if len(self.unwanted) > UNWANTED_KEPT:
+            del self.unwanted[next(iter(self.unwanted))]
+
+    def could_be_used(self) -> bool:
+        """Judged by its state and last report alone."""
+        return (
+            self.present
+            and not self.shut
+            and self.report.healthy
+            and not self.report.full
+            and self.report.capacity.cpu_cores > 0
+        )
+
+    def holds(self, memory_mb: float) -> bool:
+        """Has it that much memory, taken or free?"""
+        return self.report.capacity.memory_mb >= memory_mb
+
+    def as_view(self) -> VmView:
+        if self.view is None:
+            info, report = self.info, self.report
+            self.view = VmView(
+                id=info.id,
+                kind=info.kind,
+                speed=info.speed,
+                price=info.price,
+                capacity=report.capacity,
+                used=Resources(
+                    cpu_cores=report.used.cpu_cores + self.extra_cpu, memory_mb=report.used.memory_mb + self.extra_mb
+                ),
+                booked=Resources(cpu_cores=self.booked_cpu, memory_mb=self.booked_mb),
+                in_flight=len(self.calls),
+                queued=report.queued,
+                usable=self.usable,
+                runtimes=info.runtimes,
+            )
+        return self.view
+
+    def status(self, now_s: float) -> VmStatus:
+        return VmStatus(
+            info=self.info,
+            state=self.life.state,
+            usable=self.usable,
+            connected=self.connected,
+            report=self.report,
+            notice_left_s=None if self.deadline_s is None else max(0.0, self.deadline_s - now_s),
+            in_flight=len(self.calls),
+            booked=Resources(cpu_cores=self.extra_cpu, memory_mb=self.extra_mb),
+            heard_ago_s=now_s - self.heard_s,
+        )

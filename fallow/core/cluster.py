@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from fallow.core.call_flow import CallFlow
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm, VmStatus
 from fallow.core.cluster_events import (
     ActivationArrived,
     ActivationMadeDurable,
@@ -48,7 +48,7 @@ from fallow.core.eviction import Strategy
 from fallow.core.lifecycle import CallState, VmEvent, VmState
 from fallow.core.model import ActivationId, ReturnReason, VmId, VmReport
 from fallow.core.policies.base import Policy
-from fallow.core.vm_table import Vm, VmStatus, VmTable
+from fallow.core.vm_table import VmTable
 from fallow.core.why import CoresChange, StepKind, Story
 
 __all__ = ["ClusterLimits", "ClusterState"]
@@ -302,7 +302,7 @@ class ClusterState:
             self._ring_off(vm, now_s)
             vm.life.advance(VmEvent.FORGOTTEN)
             self._table.remove(vm)
-            self._flow.vms_changed()
+            self._flow.passed_over.stale()
             return
         self._timers.set(vm.info.id, self._next_look(vm, now_s))
 
@@ -359,7 +359,7 @@ class ClusterState:
 
     def _set_usable(self, vm: Vm, usable: bool, now_s: float) -> None:
         if not (usable and vm.usable):
-            self._flow.vms_changed()
+            self._flow.passed_over.stale()
         if self._table.set_usable(vm, usable) and vm.on_ring:
             self._policy.vm_usable(vm.info.id, usable, now_s)
 

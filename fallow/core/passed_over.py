@@ -1,15 +1,14 @@
 """Which VMs a placement could not look at, and why: draining, full, lost, or closed to this very call.
 
-The list of VMs that nobody may use is the same for every call until a VM changes, so it is made once and kept; asking
-for it costs nothing while every VM is usable.
+For most calls the list is the same until a VM changes, so it is made once and kept.
 """
 
 from __future__ import annotations
 
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.lifecycle import VmState
 from fallow.core.placement import PassedOver
-from fallow.core.vm_table import Vm, VmTable
+from fallow.core.vm_table import VmTable
 
 KEPT = 16  # VMs a placement tells of
 
@@ -19,31 +18,33 @@ class PassedOverVms:
 
     def __init__(self, table: VmTable) -> None:
         self._table = table
-        self._unusable: tuple[PassedOver, ...] | None = None
+        self._by_runtime: dict[str, tuple[PassedOver, ...]] = {}  # of calls to which no VM is hidden
 
     def stale(self) -> None:
-        self._unusable = None
+        self._by_runtime.clear()
 
-    def unusable(self) -> tuple[PassedOver, ...]:
-        """The first KEPT VMs that no call may use now. O(1) unless stale, else O(VMs)."""
-        if self._unusable is None:
-            found = [_passed(vm, why_unusable(vm)) for vm in self._table if not vm.usable]
-            self._unusable = tuple(found[:KEPT])
-        return self._unusable
+    def by(self, call: Call) -> tuple[PassedOver, ...]:
+        """The first KEPT VMs that the call may not be given to now, unusable ones first.
 
-    def closed_to(self, call: Call) -> tuple[PassedOver, ...]:
-        """With those, the usable VMs that this call may not use. O(VMs): for calls that were given back, and where VMs
-        of one kind offer different runtimes."""
-        spec = call.activation.action
-        found = list(self.unusable())
+        O(1) unless stale; O(VMs) for a call that a VM gave back.
+        """
+        if call.avoid is not None:
+            return self._found(call)
+        runtime = call.activation.action.kind
+        known = self._by_runtime.get(runtime)
+        if known is None:
+            known = self._by_runtime[runtime] = self._found(call)
+        return known
+
+    def _found(self, call: Call) -> tuple[PassedOver, ...]:
+        runtime = call.activation.action.kind
+        found = [_passed(vm, why_unusable(vm)) for vm in self._table if not vm.usable]
         for vm in self._table:
-            if not vm.usable or len(found) >= KEPT:
-                continue
-            if call.hidden(vm):
+            if vm.usable and call.hidden(vm):
                 found.append(_passed(vm, "gave this call back and has not reported since"))
-            elif spec.kind not in vm.info.runtimes:
-                found.append(_passed(vm, f"does not offer {spec.kind}"))
-        return tuple(found)
+            elif vm.usable and runtime not in vm.info.runtimes:
+                found.append(_passed(vm, f"does not offer {runtime}"))
+        return tuple(found[:KEPT])
 
 
 def why_unusable(vm: Vm) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fallow.core.eviction import KindChoice
 from fallow.core.model import Considered, Decision, VmId, VmInfo, VmKind
 from fallow.core.value import value
@@ -16,9 +18,8 @@ class PassedOver:
     why: str  # a clause: "is draining"
 
 
-@value(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """The VM a call goes to, and why that one. Made for every call: it refers to what is there already."""
+class Placement(NamedTuple):
+    """The VM a call goes to, and why that one. A tuple, made for every call: it refers to what is there already."""
 
     info: VmInfo
     cores: float  # the VM's, as last reported

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fallow.core.calls import Call
+from fallow.core.calls import Call, Vm
 from fallow.core.eviction import KindChoice, Strategy
 from fallow.core.model import ActionSpec, Considered, Decision, RefusalReason, VmKind
 from fallow.core.passed_over import PassedOverVms
-from fallow.core.placement import PassedOver, Placement
+from fallow.core.placement import Placement
 from fallow.core.policies.base import ClusterView, Policy
-from fallow.core.vm_table import HidingView, Vm, VmTable, may_take
+from fallow.core.vm_table import HidingView, VmTable, may_take
 
 
 class Placer:
@@ -38,16 +38,6 @@ class Placer:
                 continue
             return self._placement(call, decision, choices, asked)
         return None
-
-    def not_usable(self, call: Call) -> tuple[PassedOver, ...]:
-        """The VMs that this call cannot be given to now, with room or without, and why."""
-        runtime = call.activation.action.kind
-        if call.avoid is not None:
-            return self.passed_over.closed_to(call)
-        for kind in VmKind:
-            if not self._table.all_offer(kind, runtime):
-                return self.passed_over.closed_to(call)
-        return self.passed_over.unusable()
 
     def _ask(self, call: Call, kind: VmKind, now_s: float) -> Decision:
         hiding = call.avoid is not None or not self._table.all_offer(kind, call.activation.action.kind)
@@ -106,9 +96,9 @@ class Placer:
             reason=reason,
             considered=considered,
             choices=choices,
-            asked=tuple([other for other, _ in asked]),
+            asked=(kind,) if len(asked) == 1 else tuple([other for other, _ in asked]),
             long=self._strategy.is_long(call.activation.action),
-            passed_over=self.not_usable(call),
+            passed_over=self.passed_over.by(call),
         )
 
     def missing(self, spec: ActionSpec) -> RefusalReason | None:

@@ -56,8 +56,10 @@ class ShrinkWatch:
             if demand_cores > limit_cores and cap_cores > limit_cores:
                 continue
             key = call.action.container_key
-            if key not in warm_taken and table.warmest(key) is not None:
+            warm = None if key in warm_taken else table.warmest(key)
+            if warm is not None and warm.memory_mb - warm.held_mb <= room_mb:
                 warm_taken.add(key)
+                room_mb -= warm.memory_mb - warm.held_mb
             elif starts > 0 and call.action.memory_mb <= room_mb:
                 starts -= 1
                 room_mb -= call.action.memory_mb

@@ -145,7 +145,9 @@ class StoryLog:
     ) -> None:
         phase = _PHASES.get(what)
         if phase is not None and self._phase is not _Phase.ENDED:
-            if now_s > self._since_s or what is StepKind.FINISHED:
+            if isinstance(detail, Outcome):
+                self._final = (now_s - self._since_s, detail)  # told apart only when somebody asks
+            elif now_s > self._since_s:
                 self._charge(now_s, what, detail)
             self._phase, self._since_s = phase, now_s
         if len(self._steps) == STEPS_KEPT:
@@ -156,9 +158,6 @@ class StoryLog:
     def _charge(self, now_s: float, what: StepKind, detail: Detail) -> None:
         """Sum up the phase that this step ends."""
         span_s = now_s - self._since_s
-        if isinstance(detail, Outcome):
-            self._final = (span_s, detail)  # told apart only when somebody asks
-            return
         if self._spent is None:
             self._spent = Spent()
         if self._phase is not _Phase.ON_VM:

@@ -91,6 +91,7 @@ def part(controller: str, arrived_ms: int, steps: list[Any], waits: dict[str, fl
         "activationId": ID,
         "action": "guest/f",
         "controller": controller,
+        "controllers_live": 2,
         "remembered": True,
         "blocking": False,
         "durable": True,
@@ -174,7 +175,7 @@ def second_part(**more: Any) -> dict[str, Any]:
 
 
 def test_the_parts_of_two_controllers_are_one_story() -> None:
-    doc = merge([second_part(), first_part()])
+    doc = merge([second_part(), first_part()], asked=2)
     assert (doc["state"], doc["status"], doc["blocking"], doc["attempts"]) == ("answered", "success", True, 2)
     assert [(s["after_s"], s["controller"], s["what"]) for s in doc["steps"]] == [
         (0.0, "c1", "arrived"),
@@ -200,7 +201,7 @@ def test_the_parts_of_two_controllers_are_one_story() -> None:
 
 def test_a_story_reads_as_sentences() -> None:
     golden = (Path(__file__).parent / "why_golden.txt").read_text()
-    lines = list(story_lines(merge([first_part(), second_part()])))
+    lines = list(story_lines(merge([first_part(), second_part()], asked=2)))
     assert "\n".join(lines) + "\n" == golden
     assert max(map(len, lines)) <= WIDTH
 
@@ -222,17 +223,19 @@ def test_a_forgotten_story_is_told_from_the_record() -> None:
     assert doc["waits"]["not_told_apart_s"] == 9.0 - 1.8125
     assert [(c["attempt"], c["cost_regular_core_s"]) for c in doc["costs"]] == [(2, 0.5)]
     text = "\n".join(story_lines(doc))
-    assert "The final record says: success; attempt 2 on h2 (harvest)." in text
-    assert "No controller remembers the steps any more" in text
+    assert "The final record says: success; attempt 2 on h2 (harvest); started after 9.000 s" in text
+    assert "No controller that was asked remembers the steps" in " ".join(text.split())
 
 
 def test_what_one_controller_alone_does_not_know_is_said() -> None:
-    doc = merge([second_part()], ["The controller at http://c1 did not tell its part: cannot reach it."])
+    away = "The controller at http://c1 did not tell its part: cannot reach it."
+    doc = merge([second_part()], [away], asked=2)
     assert doc["unknown"] == [
-        "The controller at http://c1 did not tell its part: cannot reach it.",
+        away,
         "Who started attempt 1 was not asked, is gone, or has forgotten it.",
     ]
     assert merge([first_part()])["state"] == "with a controller that was not asked"
+    assert "1 of 2 controllers was asked: the others may remember more." in merge([first_part()])["unknown"]
 
 
 def test_a_call_that_is_not_over_says_so() -> None:
@@ -258,6 +261,14 @@ def test_how_much_a_shrink_slowed_the_run(change: dict[str, Any], words: str) ->
     told = second_part()
     told["steps"][-1]["outcome"]["vm_waits"] = {**SHRUNK, **change}
     assert words in told_text(merge([told]))
+
+
+def test_a_shrink_before_a_cut_is_said_to_be_unmeasured() -> None:
+    told = first_part()
+    told["steps"].insert(4, step(4.0, "cores", "h1", cores_before=4.0, cores_after=1.0))
+    told["steps"][4]["at_unix_ms"] = ACCEPTED_MS + 4000.0
+    assert "How much the shrink had slowed it is not measured: its VM told no more." in told_text(merge([told]))
+    assert "How much the shrink had slowed it" not in told_text(merge([first_part(), second_part()], asked=2))
 
 
 def test_strange_cases_have_their_sentences() -> None:
@@ -347,7 +358,7 @@ def test_the_operator_asks_every_controller(tmp_path: Path, controllers: Any) ->
     cluster(tmp_path, one.url, two.url)
     code, output = run("why", ID.upper(), "--json")
     assert code == 0
-    assert json.loads(output) == merge([first_part(), second_part()])
+    assert json.loads(output) == merge([first_part(), second_part()], asked=2)
     assert one.asked == two.asked == [("o:o", f"/admin/v1/why/{ID}")]
     assert run("why", ID) == (0, (Path(__file__).parent / "why_golden.txt").read_text())
 

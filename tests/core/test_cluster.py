@@ -47,10 +47,10 @@ from fallow.core.model import (
     VmKind,
     VmReport,
 )
-from fallow.core.placement import Placement
+from fallow.core.placement import PassedOver, Placement
 from fallow.core.policies.base import Policy, make_policy
 from fallow.core.policies.mws import Mws
-from fallow.core.why import StepKind
+from fallow.core.why import CoresChange, StepKind
 
 ECHO = ActionSpec(namespace="guest", name="echo", version="0.0.1", revision="1", kind="python:3", timeout_s=60.0)
 ONCE = replace(ECHO, name="once", idempotent=False)
@@ -684,3 +684,72 @@ def test_a_lost_vm_is_forgotten_in_the_end() -> None:
     rig.wait(30.0)
     assert rig.state.vms(rig.now_s) == []
     assert rig.join("h1", (C1, 1)) == [cancel("h1")]
+
+
+def placements(rig: Rig, call_id: ActivationId = C1) -> list[Placement]:
+    story = rig.state.why(call_id)
+    assert story is not None
+    return [step.detail for step in story.steps if isinstance(step.detail, Placement)]
+
+
+def test_a_placement_tells_what_it_passed_over() -> None:
+    rig = Rig("h1", "h2", "r1")
+    rig.arrive("c0")
+    assert placements(rig, ActivationId("c0"))[0].passed_over == ()
+    rig.report("h1", replace(REPORT, notice_left_s=30.0))
+    rig.report("h2", replace(REPORT, full=True))
+    rig.arrive()
+    (placement,) = placements(rig)
+    assert [(one.vm_id, one.why) for one in placement.passed_over] == [
+        (H1, "is draining: its eviction is announced"),
+        (H2, "has a full queue"),
+    ]
+    assert (placement.info.id, placement.asked, placement.long) == (R1, (VmKind.REGULAR,), False)
+    rig.report("h1")
+    rig.report("h2", replace(REPORT, healthy=False, health_note="records wait for the store"))
+    rig.arrive("c2", replace(ECHO, kind="nodejs:20"))
+    story = rig.state.why(ActivationId("c2"))
+    assert story is not None
+    assert [(one.vm_id, one.why) for one in story.steps[0].detail or () if isinstance(one, PassedOver)] == [
+        (H2, "is not healthy: records wait for the store"),
+        (H1, "does not offer nodejs:20"),
+        (R1, "does not offer nodejs:20"),
+    ]
+
+
+def test_a_vm_that_gave_the_call_back_is_told_as_hidden() -> None:
+    rig = Rig("h1", "r1")
+    rig.arrive()
+    rig.give_back("h1", ReturnReason.WAITED)
+    _, second = placements(rig)
+    assert [(one.vm_id, one.why) for one in second.passed_over] == [
+        (H1, "gave this call back and has not reported since")
+    ]
+    assert second.asked == (VmKind.HARVEST, VmKind.REGULAR)
+
+
+def test_a_shrink_is_in_the_story_of_what_runs_there() -> None:
+    rig = Rig("h1")
+    rig.arrive()
+    rig.now_s += 2.0
+    rig.report("h1", replace(REPORT, capacity=Resources(cpu_cores=2, memory_mb=16384), seen=1))
+    rig.report("h1", replace(REPORT, capacity=Resources(cpu_cores=2, memory_mb=16384), seen=1))
+    story = rig.state.why(C1)
+    assert story is not None
+    assert [(step.after_s, step.detail) for step in story.steps if step.what is StepKind.CORES] == [
+        (2.0, CoresChange(before=8, after=2))
+    ]
+
+
+def test_what_a_cut_off_attempt_had_used_comes_with_the_reports() -> None:
+    rig = Rig("h1", "r1")
+    rig.arrive()
+    rig.report("h1", replace(REPORT, notice_left_s=1.0, seen=1, used_by=((C1, 1, 0.25),)))
+    rig.wait(1.5, "r1")
+    story = rig.state.why(C1)
+    assert story is not None
+    assert [(use.attempt, use.vm_id, use.cpu_s) for use in story.cut_off_use] == [(1, H1, 0.25)]
+    rig.feed(AttemptCompleted(vm_id=H1, activation_id=C1, attempt=1, cpu_s=0.5))
+    story = rig.state.why(C1)
+    assert story is not None
+    assert [use.cpu_s for use in story.cut_off_use] == [0.5]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActionSpec, Status
 from fallow.infra import codec
 from fallow.infra.codec import CodecError, decode, decode_action, encode, encode_action, pack, unpack
@@ -282,3 +283,16 @@ def test_a_field_type_without_a_wire_form_is_found_at_import() -> None:
 
     with pytest.raises(TypeError, match="no wire form"):
         codec._Codec(Odd)
+
+
+def test_the_waits_of_an_attempt_pass_and_differ_by_version() -> None:
+    waits = AttemptWaits(shrink_s=1.5, cores_first=4, cores_most=4, cores_least=1, cores_last=1, throttled_note="why")
+    assert codec.decode_waits(codec.encode_waits(waits)) == waits
+    assert codec.encode_waits(None) == b""
+    assert codec.decode_waits(b"") is None
+    assert codec.decode_waits(pack([1.0, 2])) == AttemptWaits(cpu_s=1.0, memory_s=2), "an older one"
+    newer = [*dataclasses.astuple(waits), "a new field"]
+    assert codec.decode_waits(pack(newer)) == waits
+    for broken in (pack({"cpu_s": 1}), pack(["long"]), b"\xc1"):
+        with pytest.raises(CodecError):
+            codec.decode_waits(broken)

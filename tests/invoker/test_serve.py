@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -46,6 +47,12 @@ from invoker.backends.runtimes import find_nodejs
 
 ECHO = b"def main(args):\n    print('said', args)\n    return args"
 SLEEP = b"import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}"
+UNTIL = b"""import os, time
+def main(args):
+    while not os.path.exists(args['f']):
+        time.sleep(0.01)
+    return {}
+"""
 CRASH = b"import os\ndef main(args):\n    os._exit(1)"
 ECHO_JS = b"function main(args) { return args }"
 WAIT_S = 15.0
@@ -226,6 +233,9 @@ async def test_cold_then_warm_call_with_logs_and_records(
         assert record.wait_ms == record.start_unix_ms - 1_700_000_000_000
         assert (record.init_ms is not None) is cold
         assert (record.vm_id, record.transaction_id) == ("r1", "t1")
+        assert (record.vm_price, record.vm_speed, record.waits) == (1.0, 1.0, result.waits)
+        waits = codec.decode_waits(result.waits)
+        assert (waits is not None and 0 < waits.start_s <= result.wait_s) if cold else (waits is None)
 
 
 @pytest.mark.parametrize("code", [ECHO, ECHO_JS], ids=["python", "nodejs"])
@@ -284,7 +294,9 @@ async def test_cancelled_call_frees_its_slot_and_leaves_no_record(
     controller.run(spec, "a" * 32, b'{"s": 30}')
     await controller.until(lambda heard: any(isinstance(m, Report) and m.running for m in heard))
     controller.links[-1].send(Cancel(activation_id="a" * 32, attempt=1))
-    await controller.hear(Completed, "a" * 32)
+    used_s = (await controller.hear(Completed, "a" * 32)).cpu_s
+    assert used_s is not None
+    assert used_s >= 0
     await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].running == 0)
     assert not [m for m in controller.heard if isinstance(m, Result)]
     assert await store.get_record("guest", "a" * 32) is None
@@ -383,10 +395,9 @@ class FakeAgent:
             await asyncio.sleep(0.1)
 
 
-async def test_a_notice_drains_and_its_withdrawal_reopens(
-    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
-) -> None:
-    agent = FakeAgent()
+@contextlib.asynccontextmanager
+async def beside(agent: FakeAgent, store: Store, controller: Controller, run_dir: Path) -> AsyncIterator[None]:
+    """An invoker that follows this agent."""
     app = web.Application()
     app.router.add_get("/v1/changes", agent.changes)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
@@ -399,6 +410,22 @@ async def test_a_notice_drains_and_its_withdrawal_reopens(
     )  # fmt: skip
     serving = Serving(settings)
     assert (await controller.hear(Hello)).report.cores == 4
+    yield
+    assert await serving.stop() == 0
+    await runner.cleanup()
+
+
+async def test_a_notice_drains_and_its_withdrawal_reopens(
+    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    agent = FakeAgent()
+    async with beside(agent, store, controller, run_dir):
+        await drain_and_reopen(agent, controller, deploy)
+
+
+async def drain_and_reopen(
+    agent: FakeAgent, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]]
+) -> None:
     spec = await deploy("echo", ECHO)
     agent.state = replace(agent.state, cores=2, notice_left_s=5.0)
     await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].notice_left_s is not None)
@@ -410,5 +437,36 @@ async def test_a_notice_drains_and_its_withdrawal_reopens(
     await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].notice_left_s is None)
     controller.run(spec, "b" * 32)
     assert (await controller.hear(Result, "b" * 32)).status == Status.SUCCESS
-    assert await serving.stop() == 0
-    await runner.cleanup()
+
+
+async def test_what_became_of_the_cores_goes_with_the_result(
+    store: Store, controller: Controller, deploy: Callable[..., Awaitable[ActionSpec]], run_dir: Path
+) -> None:
+    agent = FakeAgent()
+    agent.state = replace(agent.state, cpu_note="no cgroup may be written")
+    async with beside(agent, store, controller, run_dir):
+        spec = await deploy("until", UNTIL)
+        end = run_dir / "end"
+        controller.run(spec, "a" * 32, json.dumps({"f": str(end)}).encode())
+        await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].running == 1)
+        agent.state = replace(agent.state, cores=8)
+        await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].cores == 8)
+        agent.state = replace(agent.state, cores=1)
+        await controller.until(lambda heard: isinstance(heard[-1], Report) and heard[-1].cores == 1)
+        agent.state = replace(agent.state, notice_left_s=30.0)
+        await controller.until(lambda heard: isinstance(heard[-1], Report) and bool(heard[-1].used_by))
+        last = controller.heard[-1]
+        assert isinstance(last, Report)
+        ((activation_id, attempt, used_s),) = last.used_by
+        assert (activation_id, attempt) == ("a" * 32, 1)
+        assert used_s >= 0
+        end.touch()
+        result = await controller.hear(Result, "a" * 32)
+        waits = codec.decode_waits(result.waits)
+        assert waits is not None
+        assert (waits.cores_first, waits.cores_most, waits.cores_least, waits.cores_last) == (4, 8, 1, 1)
+        assert 0 < waits.shrunk_run_s <= result.run_s + (result.init_s or 0)
+        assert (waits.throttled_s, waits.throttled_note) == (
+            None,
+            "CPU is not enforced here: no cgroup may be written",
+        )

@@ -22,6 +22,7 @@ async def test_record_comes_back_as_written(store: Store, record: MakeRecord) ->
     assert await store.get_record("guest", written.activation_id) == written
     assert await store.get_record("other", written.activation_id) is None
     assert await store.get_record("guest", "0" * 32) is None
+    assert await store.get_record(None, written.activation_id) == written
 
 
 async def test_one_of_many_writers_writes(store: Store, record: MakeRecord) -> None:
