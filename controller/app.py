@@ -36,8 +36,8 @@ from controller.recorder import Recorder
 from controller.stats import Stats
 from controller.stream_reader import StreamReader
 from controller.view import ClusterInfo
-from fallow.core.cluster import ClusterLimits, ClusterState
-from fallow.core.cluster_events import ControllersChanged, Ticked
+from fallow.core.cluster.events import ControllersChanged, Ticked
+from fallow.core.cluster.state import ClusterLimits, ClusterState
 from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState

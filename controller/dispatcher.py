@@ -11,8 +11,7 @@ from controller.ledger import Answered, Elsewhere, InFlight, Ledger, Refused
 from controller.peers import Peers
 from controller.recorder import Recorder
 from controller.stats import Stats
-from fallow.core.cluster import ClusterState
-from fallow.core.cluster_events import (
+from fallow.core.cluster.events import (
     AcceptOutcome,
     ActivationArrived,
     ActivationMadeDurable,
@@ -34,6 +33,7 @@ from fallow.core.cluster_events import (
     VmDisconnected,
     VmJoined,
 )
+from fallow.core.cluster.state import ClusterState
 from fallow.core.model import ActivationId, ControllerId, ReturnReason, VmId
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import Link

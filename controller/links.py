@@ -6,7 +6,7 @@ import asyncio
 
 from controller.dispatcher import Dispatcher
 from controller.peers import Peers
-from fallow.core.cluster_events import AttemptReturned, VmJoined, VmReported
+from fallow.core.cluster.events import AttemptReturned, VmJoined, VmReported
 from fallow.core.model import ActivationId, Resources, ReturnReason, VmId, VmInfo, VmKind, VmReport
 from fallow.infra import codec
 from fallow.infra.link import Link

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from controller.ledger import InFlight
-from fallow.core.cluster_events import Conclude
+from fallow.core.cluster.events import Conclude
 from fallow.core.model import Outcome, Status, VmId
 from fallow.infra import codec
 from fallow.infra.messages import Result

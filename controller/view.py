@@ -10,8 +10,8 @@ from controller.errands import Errands
 from controller.ledger import Ledger
 from controller.recorder import Recorder
 from controller.stats import Stats
-from fallow.core.calls import VmStatus
-from fallow.core.cluster import ClusterState
+from fallow.core.cluster.calls import VmStatus
+from fallow.core.cluster.state import ClusterState
 from fallow.core.lifecycle import VmState
 from fallow.core.model import VmKind
 from fallow.infra import metrics

@@ -13,7 +13,7 @@ from fallow_cli.errors import CliError
 from fallow_cli.output import show_json, show_table
 
 if TYPE_CHECKING:
-    from fallow.traces.calibration import Calibration, Row
+    from fallow.traces.generated.calibration import Calibration, Row
 
 COLUMNS = ("figure", "quantile", "unit", "basis", "published", "ours", "difference", "allowed", "holds")
 PAGE_BEGIN = "<!-- table: begin -->"
@@ -42,7 +42,7 @@ def calibrate(seed: int, out: Path, page: Path | None, as_json: bool) -> None:
     Draws two weeks of invocations and years of harvest VMs by --seed. Exits with 1 if any figure is off by more than
     its tolerance.
     """
-    from fallow.traces import calibration
+    from fallow.traces.generated import calibration
 
     around = None if page is None else _around_table(page)
     try:
@@ -109,7 +109,7 @@ def number(value: float) -> str:
 
 def _write_plot(made: Calibration, path: Path) -> None:
     from fallow.report.calibration_plot import Panel, Share, write_calibration_plot
-    from fallow.traces.calibration import BODY, TAIL
+    from fallow.traces.generated.calibration import BODY, TAIL
 
     panels = [
         Panel(

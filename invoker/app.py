@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fallow.core.model import ReturnReason, VmKind
-from fallow.core.pool import PoolLimits, PoolState
-from fallow.core.pool_events import NoticeChanged, Ticked, VmMeasured
+from fallow.core.pool.events import NoticeChanged, Ticked, VmMeasured
+from fallow.core.pool.state import PoolLimits, PoolState
 from fallow.infra import clock
 from fallow.infra.log import get_logger
 from fallow.infra.messages import (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fallow.core.model import ActionSpec, Outcome, ReturnReason
-from fallow.core.pool_waits import CoresSeen
+from fallow.core.pool.waits import CoresSeen
 from fallow.infra.codec import encode_waits
 from fallow.infra.messages import Result, Run
 from fallow.infra.records import Record

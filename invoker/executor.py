@@ -11,7 +11,7 @@ from typing import Protocol, assert_never
 
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActivationId, ContainerId, ControllerId, Outcome, ReturnReason, Status
-from fallow.core.pool_events import (
+from fallow.core.pool.events import (
     AbandonRun,
     CancelRequested,
     ContainerDestroyed,
@@ -28,7 +28,7 @@ from fallow.core.pool_events import (
     RunRequested,
     StartContainer,
 )
-from fallow.core.pool_waits import CoresSeen
+from fallow.core.pool.waits import CoresSeen
 from fallow.infra import clock, codec
 from fallow.infra.log import get_logger
 from fallow.infra.messages import Completed, Recorded, Result, Returned, Run

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fallow.traces.benchmarks import BENCHMARKS, KIND, PROFILE_FILE, Benchmark
+from fallow.traces.benchmarks.profiles import BENCHMARKS, KIND, PROFILE_FILE, Benchmark
 from loadtest.cluster import Api, BenchError, cluster
 
 FUNCTIONS = Path(__file__).resolve().parents[1] / "functions"

@@ -12,10 +12,10 @@ from controller.api import params
 from controller.api.errors import not_found
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActionSpec, ActivationId, Outcome, Status, VmKind
-from fallow.core.placement import PassedOver, Placement
-from fallow.core.why import CoresChange, Story, StoryStep
-from fallow.core.why_causes import Cause
-from fallow.core.why_cost import AttemptCost, attempt_costs
+from fallow.core.why.causes import Cause
+from fallow.core.why.cost import AttemptCost, attempt_costs
+from fallow.core.why.placement import PassedOver, Placement
+from fallow.core.why.story import CoresChange, Story, StoryStep
 from fallow.infra import codec
 from fallow.infra.records import Record
 from fallow.infra.store import Store, StoreError

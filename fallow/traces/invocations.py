@@ -6,8 +6,9 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
-from fallow.traces import azure2019, azure2021
-from fallow.traces.csvfile import MAX_HEADER_SHOWN, CsvFile
+from fallow.traces.azure import trace2019 as azure2019
+from fallow.traces.azure import trace2021 as azure2021
+from fallow.traces.azure.csvfile import MAX_HEADER_SHOWN, CsvFile
 from fallow.traces.errors import TraceError
 from fallow.traces.model import InvocationTrace
 

@@ -13,7 +13,7 @@ class TraceFunction:
     app: str
     memory_mb: int
     cpu_share: float  # CPU time / wall time of its calls, in cores; 0..1
-    benchmark: str = ""  # the function of fallow.traces.benchmarks that its calls run; "" = they burn and sleep
+    benchmark: str = ""  # the one of benchmarks.profiles that its calls run; "" = they burn and sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
-from fallow.traces.benchmarks import Cost, Profile, measured_profile
+from fallow.traces.benchmarks.profiles import Cost, Profile, measured_profile
 from fallow.traces.errors import TraceError
 from fallow.traces.model import Arrival, InvocationTrace, ReplayPlan, TraceFunction
 

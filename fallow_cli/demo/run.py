@@ -16,7 +16,7 @@ import aiohttp
 import click
 
 from fallow.report.run import RunData, RunHeader
-from fallow.traces.benchmarks import BY_NAME, KIND
+from fallow.traces.benchmarks.profiles import BY_NAME, KIND
 from fallow.traces.model import TraceFunction
 from fallow_cli.client import Client
 from fallow_cli.cluster import LocalCluster

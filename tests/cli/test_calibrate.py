@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fallow.traces import calibration
-from fallow.traces.calibration import Calibration, Curve, Row
+from fallow.traces.generated import calibration
+from fallow.traces.generated.calibration import Calibration, Curve, Row
 from fallow_cli.cmd_calibrate import number
 from fallow_cli.main import cli
 

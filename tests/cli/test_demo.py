@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fallow.traces.benchmarks import BENCHMARKS, BY_NAME, KIND
+from fallow.traces.benchmarks.profiles import BENCHMARKS, BY_NAME, KIND
 from fallow_cli.demo import prepare as preparing
 from fallow_cli.demo import run as running
 from fallow_cli.demo.prepare import DemoOptions, Prepared, prepare

@@ -114,7 +114,7 @@ async def test_a_notice_counts_down_moves_and_is_withdrawn(short_dir: Path) -> N
 async def test_an_evicted_vm_falls_silent_and_then_nothing_of_it_is_left(short_dir: Path) -> None:
     async with agent(short_dir, invoker=invoker_command(short_dir, busy=2), link_loss_s=600) as vm:
         await until(lambda: len(tagged(short_dir)) == 4)
-        assert any("escaped" in command for _, command in tagged(short_dir).values())
+        await until(lambda: any("escaped" in command for _, command in tagged(short_dir).values()))  # once it is exec'd
         assert (await vm.call("POST", "/v1/evict", {"notice_s": 0}))[0] == 204
         await until(lambda: all(state in "TD" for state, _ in tagged(short_dir).values()))  # stopped, or frozen
         assert len(tagged(short_dir)) == 4  # silent, not dead: no peer sees a closed socket

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fallow.traces.benchmarks import BENCHMARKS
+from fallow.traces.benchmarks.profiles import BENCHMARKS
 from loadtest.cluster import BenchError, cluster
 from loadtest.functions_bench import BEGIN, END, README, Row, Table, main, markdown, measure, profile_text, rewritten
 

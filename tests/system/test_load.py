@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from fallow.traces.benchmarks import BY_NAME
+from fallow.traces.benchmarks.profiles import BY_NAME
 from support.cluster import cluster_up, processes_with
 
 ROOT = Path(__file__).parents[2]

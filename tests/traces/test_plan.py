@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.traces.benchmarks import Cost, Profile
+from fallow.traces.benchmarks.profiles import Cost, Profile
 from fallow.traces.errors import TraceError
-from fallow.traces.generate import generate_invocations
+from fallow.traces.generated.invocations import generate_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan, TraceCall, TraceFunction
 from fallow.traces.plan import (
     CALL_CPU_S,

@@ -1,0 +1,1 @@
+"""The controller's brain: `state.ClusterState` and its parts."""

@@ -1,0 +1,1 @@
+"""The invoker's brain: `state.PoolState` and its parts."""

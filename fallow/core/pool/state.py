@@ -1,0 +1,422 @@
+"""The invoker's brain: which call runs in which container of its VM, and when.
+
+**Choice of a container.** A warm one of the same action revision (the most recently used, so that the others age out),
+else a prewarmed one of the same kind and memory, else one that is starting and that no call waits for, else a new one.
+A container never changes its action. Every container serves one call at a time, whatever `ActionSpec.concurrency` says.
+
+**Admission** (after the prototype of Zhang et al., SOSP 2021, which queues what does not fit). CPU: the largest of the
+last five one-second samples is at most `cpu_fraction` of the cores. The samples speak of calls that may be gone, so the
+sum of `cap_cores` of what runs or starts bounds them: a VM whose burst is over starts again at once, not five seconds
+later. Memory: max(largest of five samples, what all containers hold) + need <= memory. A container that runs or starts
+holds its limit, an idle one what it was measured to have resident (its limit until then), which is a tenth or less: so
+many more stay warm than limits alone would leave room for. A call that wakes one needs the difference. The oldest idle
+ones are destroyed to make room; their memory is free once `ContainerDestroyed` says so. Where nothing runs or starts,
+one call may run whatever the numbers say: a VM that shrank below what it holds would stall for ever otherwise.
+
+**Queue.** Bounded in calls and bytes. What fits may overtake, and namespaces take turns; but once the oldest has waited
+`reserve_after_s`, it is asked first, and memory that becomes free, idle containers included, is kept for it.
+
+Example: 1024 MB; A (limit 512 MB) runs, B and C (256 MB each) are idle with 20 MB each resident. D (512 MB) comes: it
+lacks 40 MB, so B and C, the oldest first, are destroyed, and D's container starts when both are gone. Had C been busy,
+D would wait; a call of B would wake B for 236 MB more and overtake it for one second; after that B would be destroyed.
+
+Caveats: with several VM sizes in one fleet a call may come that is larger than the VM; it runs alone. A starting
+container is never taken from the call it was started for, but that call may take a warm one that comes free first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import assert_never
+
+from fallow.core.lifecycle import ContainerEvent, ContainerState
+from fallow.core.model import ActivationId, ContainerId, ControllerId, Resources, ReturnReason
+from fallow.core.pool.containers import IDLE, CodeKey, Container
+from fallow.core.pool.events import (
+    CancelRequested,
+    ContainerDestroyed,
+    ContainerDied,
+    ContainerStarted,
+    ContainerStartFailed,
+    NoticeChanged,
+    PoolEvent,
+    PoolInstruction,
+    RunEnded,
+    RunRequested,
+    Ticked,
+    VmMeasured,
+)
+from fallow.core.pool.ledger import ContainerView, PoolLedger
+from fallow.core.pool.limits import PREWARM_RETRY_S, SAMPLES, STARTS_PER_CALL, PoolLimits
+from fallow.core.pool.queue import PoolCall
+from fallow.core.pool.shrink import ShrinkWatch
+from fallow.core.pool.waits import QueueCause, Waited
+
+__all__ = ["PoolLimits", "PoolState"]
+
+
+class PoolState:
+    """Decides for one VM: `handle` takes what happened and returns what to do, in order. See the module's text."""
+
+    def __init__(self, *, limits: PoolLimits) -> None:
+        self._limits = limits
+        self._ledger = PoolLedger()
+        self._capacity = Resources(cpu_cores=0.0, memory_mb=0.0)
+        self._samples: deque[Resources] = deque(maxlen=SAMPLES)
+        self._cpu_peak_cores = 0.0
+        self._memory_peak_mb = 0.0
+        self._pressure_relieved = False  # an idle container was destroyed because of what the last sample measured
+        self._draining = False
+        self._prewarm_after_s = 0.0
+        self._now_s = 0.0
+        self._cpu_was_open = True  # when it was last asked
+        self._shrinks = ShrinkWatch()
+
+    @property
+    def running(self) -> int:
+        return self._ledger.containers.busy_count
+
+    @property
+    def queued(self) -> int:
+        """Calls that have not started: without a container, or with one that is still starting."""
+        return len(self._ledger.queue) + self._ledger.awaiting_count
+
+    @property
+    def full(self) -> bool:
+        """The queue is at a bound: a call that could not start at once would be returned."""
+        queue, limits = self._ledger.queue, self._limits
+        return len(queue) >= limits.queue_calls or queue.payload_bytes >= limits.queue_bytes
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def warm(self) -> int:
+        """Idle containers with an action's code in them."""
+        return self._ledger.containers.ready_count
+
+    @property
+    def reserved_mb(self) -> float:
+        """What all containers hold, idle ones and those being destroyed included."""
+        return self._ledger.containers.reserved_mb
+
+    @property
+    def active_mb(self) -> float:
+        """The limits of running and starting containers: what a VmReport counts as used at least."""
+        table = self._ledger.containers
+        return table.reserved_mb - table.destroying_mb - table.idle_mb
+
+    def containers(self) -> list[ContainerView]:
+        return self._ledger.views()
+
+    def holds(self) -> list[tuple[ControllerId, ActivationId, int]]:
+        """(controller, activation, attempt) of everything queued or running here."""
+        return [(call.controller_id, call.activation_id, call.attempt) for call in self._ledger.calls.values()]
+
+    def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]:
+        """What to do now. O(1) where nothing waits, else O(calls that wait) at most."""
+        self._now_s = self._ledger.now_s = now_s
+        self._ledger.queue.clock.advance(now_s)
+        match event:
+            case RunRequested():
+                self._on_run(event)
+            case ContainerStarted():
+                self._on_started(event.container_id)
+            case ContainerStartFailed():
+                self._on_lost(event.container_id, ContainerEvent.START_FAILED, event.error)
+            case RunEnded():
+                self._on_ended(event)
+            case ContainerDied():
+                self._on_lost(event.container_id, ContainerEvent.DIED, "the container ended by itself")
+            case ContainerDestroyed():
+                self._on_lost(event.container_id, ContainerEvent.DESTROYED, "")
+            case CancelRequested():
+                self._on_cancel(event)
+            case VmMeasured():
+                self._on_measured(event)
+            case NoticeChanged():
+                self._on_notice(event)
+            case Ticked():
+                self._on_tick()
+            case _:
+                assert_never(event)
+        self._schedule()
+        return self._ledger.take_instructions()
+
+    def _on_run(self, event: RunRequested) -> None:
+        call = PoolCall(
+            controller_id=event.controller_id,
+            activation_id=event.activation_id,
+            attempt=event.attempt,
+            action=event.action,
+            payload_bytes=event.payload_bytes,
+            cap_cores=event.cap_cores,
+            arrived_s=self._now_s,
+            cores_most=self._capacity.cpu_cores,
+        )
+        if call.key in self._ledger.calls:
+            return  # sent twice
+        self._ledger.calls[call.key] = call
+        if self._draining:
+            self._ledger.give_back(call, ReturnReason.DRAINING)
+        elif self._cpu_open() and self._place_at_once(call):
+            return
+        elif self.full or self._ledger.queue.payload_bytes + call.payload_bytes > self._limits.queue_bytes:
+            self._ledger.give_back(call, ReturnReason.FULL)
+        else:
+            self._ledger.queue.add(call)
+
+    def _place_at_once(self, call: PoolCall) -> bool:
+        """Without a turn in the queue: where nobody waits, or in a container that no one who waits could use.
+
+        After every event all that could start has started, so an idle container that is still there is nobody else's.
+        """
+        oldest = self._ledger.queue.oldest()
+        if oldest is None:
+            return self._place(call, promised_mb=0, first=False) is None
+        if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
+            return False  # memory is kept for it
+        idle = self._idle_for(call)
+        return idle is not None and self._wake(call, idle, promised_mb=0)
+
+    def _on_started(self, container_id: ContainerId) -> None:
+        container = self._ledger.containers.get(container_id)
+        if container is None or container.state is not ContainerState.STARTING:
+            return  # destroyed meanwhile
+        call = container.call
+        container.call = None
+        self._ledger.containers.started(container, self._now_s)
+        if call is not None:
+            self._ledger.stop_awaiting(call)
+            self._ledger.run(call, container, prewarmed=False)
+
+    def _on_lost(self, container_id: ContainerId, event: ContainerEvent, error: str) -> None:
+        container = self._ledger.containers.get(container_id)
+        if container is None:
+            return
+        if container.state is ContainerState.DESTROYING and event is not ContainerEvent.DESTROYED:
+            return  # ContainerDestroyed follows
+        if container.state is ContainerState.BUSY:
+            return  # RunEnded tells how the call ended
+        call = container.call
+        if container.state is ContainerState.STARTING and call is None:
+            self._prewarm_after_s = self._now_s + PREWARM_RETRY_S
+        self._ledger.containers.gone(container, event)
+        if call is None:
+            return
+        self._ledger.stop_awaiting(call)
+        call.failed_starts += 1
+        if call.failed_starts < STARTS_PER_CALL:
+            self._ledger.queue.put_back(call)  # beyond the bound perhaps: it was admitted before
+            return
+        self._ledger.fail(call, error)
+
+    def _on_ended(self, event: RunEnded) -> None:
+        container = self._ledger.containers.get(event.container_id)
+        if container is None or container.state is not ContainerState.BUSY:
+            return  # cancelled, and its container destroyed meanwhile
+        call = container.call
+        if call is None or call.activation_id != event.activation_id:
+            raise ValueError(f"container {container.id} does not run {event.activation_id}")
+        del self._ledger.calls[call.key]
+        if not event.keep:
+            self._ledger.destroy(container, "its run did not end well")
+            return
+        self._ledger.containers.release(container, self._now_s)
+        waiting = self._ledger.awaiting.get(call.action.container_key)
+        if waiting:  # admitted already: it takes this one rather than wait for its own
+            successor = next(iter(waiting.values()))
+            self._ledger.stop_awaiting(successor)
+            self._ledger.run(successor, container, prewarmed=False)
+
+    def _on_cancel(self, event: CancelRequested) -> None:
+        call = self._ledger.calls.pop((event.activation_id, event.attempt), None)
+        if call is None:
+            return
+        if call in self._ledger.queue:
+            self._ledger.queue.remove(call, served=False)
+            return
+        container = self._ledger.containers.get(call.container_id) if call.container_id is not None else None
+        if container is None:
+            raise ValueError(f"{call.activation_id} is neither queued nor in a container")
+        if container.state is ContainerState.STARTING:
+            self._ledger.stop_awaiting(call)  # the container may serve another call
+            return
+        self._ledger.abandon(call, container)
+
+    def _on_measured(self, event: VmMeasured) -> None:
+        self._shrinks.cores_measured(
+            self._capacity.cpu_cores,
+            event.capacity.cpu_cores,
+            peak_cores=self._cpu_peak_cores,
+            queue=self._ledger.queue,
+        )
+        self._capacity = event.capacity
+        self._samples.append(event.used)
+        self._cpu_peak_cores = max(sample.cpu_cores for sample in self._samples)
+        self._memory_peak_mb = max(sample.memory_mb for sample in self._samples)
+        self._pressure_relieved = False
+        table = self._ledger.containers
+        for container_id, resident_mb in event.idle_mb:
+            container = table.get(container_id)
+            if container is not None and container.state in IDLE:
+                table.measured(container, resident_mb)
+        while table.reserved_mb - table.destroying_mb > event.capacity.memory_mb and (oldest := table.oldest_idle()):
+            self._ledger.destroy(oldest, "the VM has less memory now")
+
+    def _on_notice(self, event: NoticeChanged) -> None:
+        self._draining = event.left_s is not None
+        if not self._draining:
+            return
+        for call in [call for call in self._ledger.calls.values() if not self._ledger.is_running(call)]:
+            self._ledger.withdraw(call, ReturnReason.DRAINING)
+        for container in list(self._ledger.containers.starting):
+            self._ledger.destroy(container, "the VM is to be evicted")
+
+    def _on_tick(self) -> None:
+        for call in self._ledger.queue.waiting_since(self._now_s - self._limits.max_queue_wait_s):
+            self._ledger.withdraw(call, ReturnReason.WAITED)
+        stock = {(kind, memory_mb): count for kind, memory_mb, count in self._limits.prewarm}
+        for container in list(self._ledger.containers.idle):
+            if self._now_s - container.idle_since_s <= self._limits.keep_alive_s:
+                break
+            kept = stock.get(container.stock, 0) if container.code_key is None else 0
+            if kept < 1 or self._ledger.containers.count_unused(container.stock) > kept:
+                self._ledger.destroy(container, "idle for long")
+        if not self._draining and len(self._ledger.queue) == 0 and self._now_s >= self._prewarm_after_s:
+            self._prewarm()
+
+    def _prewarm(self) -> None:
+        """Fill up the stock of empty containers from memory that nothing uses."""
+        for kind, memory_mb, count in self._limits.prewarm:
+            missing = count - self._ledger.containers.count_unused((kind, memory_mb))
+            for _ in range(missing):
+                if self._ledger.containers.starting_count >= self._limits.max_starts or memory_mb > self._room_mb():
+                    break
+                self._ledger.start((kind, memory_mb), None)
+
+    def _schedule(self) -> None:
+        """Start every queued call that may start, in the order of the module's text, and note why the others wait."""
+        queue = self._ledger.queue
+        oldest = queue.oldest()
+        if oldest is not None:
+            self._start_queued(oldest)
+        if len(queue) == 0:
+            queue.clock.set(None)
+            self._shrinks.queue_empty(self._capacity.cpu_cores)
+        elif not self._cpu_was_open:
+            queue.clock.set(QueueCause.CPU, self._held_by_shrink())
+        elif self._ledger.containers.starting_count >= self._limits.max_starts:
+            queue.clock.set(QueueCause.STARTS)
+        else:
+            queue.clock.set(QueueCause.MEMORY)
+
+    def _start_queued(self, oldest: PoolCall) -> None:
+        promised_mb = 0.0
+        blocked: set[CodeKey] = set()  # what one call of an action cannot get, the next cannot either
+        if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
+            if not self._cpu_open():
+                return
+            promised_mb += self._advance(oldest, promised_mb, blocked, first=True)
+        for call in self._ledger.queue.turns():
+            if call is oldest and call.action.container_key in blocked:
+                continue
+            if not self._cpu_open():
+                return
+            if call in self._ledger.queue and call.action.container_key not in blocked:
+                promised_mb += self._advance(call, promised_mb, blocked, first=False)
+
+    def _advance(self, call: PoolCall, promised_mb: float, blocked: set[CodeKey], *, first: bool) -> float:
+        """Place a queued call; returns the memory to keep for it if that has to wait."""
+        kept_mb = self._place(call, promised_mb=promised_mb, first=first)
+        if kept_mb is None:
+            return 0
+        blocked.add(call.action.container_key)
+        return kept_mb
+
+    def _place(self, call: PoolCall, *, promised_mb: float, first: bool) -> float | None:
+        """Run the call or start a container for it: None. Else the memory to keep for it, destroying idle containers.
+
+        `promised_mb` is kept for calls that come before; `first` = all memory that becomes free is this call's.
+        """
+        table, action = self._ledger.containers, call.action
+        stock = (action.kind, action.memory_mb)
+        idle = self._idle_for(call)
+        if idle is not None and self._wake(call, idle, promised_mb=promised_mb):
+            return None
+        if (orphan := table.orphan(stock)) is not None:
+            self._ledger.wait_for(call, orphan)
+        elif idle is not None:
+            return self._make_room(idle.memory_mb - idle.held_mb, promised_mb, first=first, but=idle)
+        elif table.starting_count >= self._limits.max_starts:
+            return 0
+        elif action.memory_mb <= self._room_mb() - promised_mb or len(table) == 0:
+            self._ledger.wait_for(call, self._ledger.start(stock, call))
+        else:
+            return self._make_room(action.memory_mb, promised_mb, first=first)
+        return None
+
+    def _idle_for(self, call: PoolCall) -> Container | None:
+        """The idle container that the call would run in: warm, else prewarmed."""
+        table, action = self._ledger.containers, call.action
+        return table.warmest(action.container_key) or table.prewarmed((action.kind, action.memory_mb))
+
+    def _wake(self, call: PoolCall, idle: Container, *, promised_mb: float) -> bool:
+        """Run the call there if the memory that it may use on top of what the container holds is free."""
+        table = self._ledger.containers
+        more_mb = idle.memory_mb - idle.held_mb
+        if more_mb > 0 and more_mb > self._room_mb() - promised_mb and len(table) > 1:
+            return False
+        self._ledger.run(call, idle, prewarmed=idle.code_key is None)
+        return True
+
+    def _make_room(self, need_mb: float, promised_mb: float, *, first: bool, but: Container | None = None) -> float:
+        """Destroy the oldest idle containers, `but` one, as far as it helps. Returns what to keep for the call."""
+        table = self._ledger.containers
+        alone = table.busy_count == 0 and table.starting_count == 0
+        soon_mb = self._capacity.memory_mb - (table.reserved_mb - table.destroying_mb) - promised_mb
+        lacking_mb = need_mb - soon_mb
+        if lacking_mb > table.idle_mb - (but.held_mb if but else 0) and not (first or alone):
+            return 0  # even so it would not fit: others may overtake
+        while lacking_mb > 0 and (oldest := table.oldest_idle(but=but)) is not None:
+            lacking_mb -= oldest.held_mb
+            self._ledger.destroy(oldest, "its memory is needed")
+        if lacking_mb <= 0 and table.destroying_mb == 0 and not self._pressure_relieved:
+            # By what they hold it fits; what was measured forbids it. One at a time, then look again.
+            self._pressure_relieved = True
+            if (oldest := table.oldest_idle(but=but)) is not None:
+                self._ledger.destroy(oldest, "more memory is used than was reserved")
+        return need_mb
+
+    def _cpu_open(self) -> bool:
+        limit_cores = self._limits.cpu_fraction * self._capacity.cpu_cores
+        self._cpu_was_open = (
+            self._cpu_peak_cores <= limit_cores and self._capacity.cpu_cores > 0
+        ) or self._ledger.containers.cap_cores <= limit_cores
+        return self._cpu_was_open
+
+    def _held_by_shrink(self) -> list[Waited]:
+        table, limits = self._ledger.containers, self._limits
+        return self._shrinks.held(
+            self._ledger.queue,
+            table,
+            cores=self._capacity.cpu_cores,
+            cpu_fraction=limits.cpu_fraction,
+            peak_cores=self._cpu_peak_cores,
+            room_mb=self._room_mb() + table.idle_mb,
+            starts=limits.max_starts - table.starting_count,
+        )
+
+    def _room_mb(self) -> float:
+        """Memory for new containers, without destroying any."""
+        table = self._ledger.containers
+        measured_mb = self._memory_peak_mb if table.busy_count or table.starting_count else 0.0  # of what is gone
+        return self._capacity.memory_mb - max(measured_mb, table.reserved_mb)
+
+    def validate(self) -> None:
+        """Raises AssertionError where the parts of the state contradict each other. O(everything)."""
+        self._ledger.validate()
+        assert self._ledger.containers.starting_count <= self._limits.max_starts
+        if self._draining:
+            assert self.queued == 0

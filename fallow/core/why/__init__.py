@@ -1,0 +1,1 @@
+"""The story of a call: what was chosen, waited for and paid, and why."""
