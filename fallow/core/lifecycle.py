@@ -2,7 +2,7 @@
 
 Theory. A thing's life is a table: state -> event -> next state. What stands in the table may happen; everything else
 is a broken contract and raises `IllegalMoveError`, leaving the state as it was. Only `advance()` writes a state, so the
-tables below are the whole truth about what can follow what; the brains (`cluster.py`, `pool.py`) decide *when*, never
+tables below are the whole truth about what can follow what; the brains (`cluster`, `pool`) decide *when*, never
 *whether* a move exists. Messages from other machines may be late, doubled or crossed: a brain drops those that do not
 concern the present attempt before it advances, so an `IllegalMoveError` always means a defect in the brain itself.
 

@@ -31,7 +31,7 @@ from typing import assert_never
 
 from fallow.core.lifecycle import ContainerEvent, ContainerState
 from fallow.core.model import ActivationId, ContainerId, ControllerId, Resources, ReturnReason
-from fallow.core.pool.containers import IDLE, CodeKey, Container
+from fallow.core.pool.containers import CodeKey, Container
 from fallow.core.pool.events import (
     CancelRequested,
     ContainerDestroyed,
@@ -48,6 +48,7 @@ from fallow.core.pool.events import (
 )
 from fallow.core.pool.ledger import ContainerView, PoolLedger
 from fallow.core.pool.limits import PREWARM_RETRY_S, SAMPLES, STARTS_PER_CALL, PoolLimits
+from fallow.core.pool.memory import PoolMemory
 from fallow.core.pool.queue import PoolCall
 from fallow.core.pool.shrink import ShrinkWatch
 from fallow.core.pool.waits import QueueCause, Waited
@@ -61,11 +62,10 @@ class PoolState:
     def __init__(self, *, limits: PoolLimits) -> None:
         self._limits = limits
         self._ledger = PoolLedger()
+        self._memory = PoolMemory(self._ledger)
         self._capacity = Resources(cpu_cores=0.0, memory_mb=0.0)
         self._samples: deque[Resources] = deque(maxlen=SAMPLES)
         self._cpu_peak_cores = 0.0
-        self._memory_peak_mb = 0.0
-        self._pressure_relieved = False  # an idle container was destroyed because of what the last sample measured
         self._draining = False
         self._prewarm_after_s = 0.0
         self._now_s = 0.0
@@ -255,15 +255,8 @@ class PoolState:
         self._capacity = event.capacity
         self._samples.append(event.used)
         self._cpu_peak_cores = max(sample.cpu_cores for sample in self._samples)
-        self._memory_peak_mb = max(sample.memory_mb for sample in self._samples)
-        self._pressure_relieved = False
-        table = self._ledger.containers
-        for container_id, resident_mb in event.idle_mb:
-            container = table.get(container_id)
-            if container is not None and container.state in IDLE:
-                table.measured(container, resident_mb)
-        while table.reserved_mb - table.destroying_mb > event.capacity.memory_mb and (oldest := table.oldest_idle()):
-            self._ledger.destroy(oldest, "the VM has less memory now")
+        memory_peak_mb = max(sample.memory_mb for sample in self._samples)
+        self._memory.measured(event.capacity.memory_mb, memory_peak_mb, event.idle_mb)
 
     def _on_notice(self, event: NoticeChanged) -> None:
         self._draining = event.left_s is not None
@@ -292,7 +285,10 @@ class PoolState:
         for kind, memory_mb, count in self._limits.prewarm:
             missing = count - self._ledger.containers.count_unused((kind, memory_mb))
             for _ in range(missing):
-                if self._ledger.containers.starting_count >= self._limits.max_starts or memory_mb > self._room_mb():
+                if (
+                    self._ledger.containers.starting_count >= self._limits.max_starts
+                    or memory_mb > self._memory.room_mb()
+                ):
                     break
                 self._ledger.start((kind, memory_mb), None)
 
@@ -348,13 +344,13 @@ class PoolState:
         if (orphan := table.orphan(stock)) is not None:
             self._ledger.wait_for(call, orphan)
         elif idle is not None:
-            return self._make_room(idle.memory_mb - idle.held_mb, promised_mb, first=first, but=idle)
+            return self._memory.make_room(idle.memory_mb - idle.held_mb, promised_mb, first=first, but=idle)
         elif table.starting_count >= self._limits.max_starts:
             return 0
-        elif action.memory_mb <= self._room_mb() - promised_mb or len(table) == 0:
+        elif self._memory.may_start(action.memory_mb, promised_mb=promised_mb):
             self._ledger.wait_for(call, self._ledger.start(stock, call))
         else:
-            return self._make_room(action.memory_mb, promised_mb, first=first)
+            return self._memory.make_room(action.memory_mb, promised_mb, first=first)
         return None
 
     def _idle_for(self, call: PoolCall) -> Container | None:
@@ -364,30 +360,10 @@ class PoolState:
 
     def _wake(self, call: PoolCall, idle: Container, *, promised_mb: float) -> bool:
         """Run the call there if the memory that it may use on top of what the container holds is free."""
-        table = self._ledger.containers
-        more_mb = idle.memory_mb - idle.held_mb
-        if more_mb > 0 and more_mb > self._room_mb() - promised_mb and len(table) > 1:
+        if not self._memory.may_wake(idle, promised_mb=promised_mb):
             return False
         self._ledger.run(call, idle, prewarmed=idle.code_key is None)
         return True
-
-    def _make_room(self, need_mb: float, promised_mb: float, *, first: bool, but: Container | None = None) -> float:
-        """Destroy the oldest idle containers, `but` one, as far as it helps. Returns what to keep for the call."""
-        table = self._ledger.containers
-        alone = table.busy_count == 0 and table.starting_count == 0
-        soon_mb = self._capacity.memory_mb - (table.reserved_mb - table.destroying_mb) - promised_mb
-        lacking_mb = need_mb - soon_mb
-        if lacking_mb > table.idle_mb - (but.held_mb if but else 0) and not (first or alone):
-            return 0  # even so it would not fit: others may overtake
-        while lacking_mb > 0 and (oldest := table.oldest_idle(but=but)) is not None:
-            lacking_mb -= oldest.held_mb
-            self._ledger.destroy(oldest, "its memory is needed")
-        if lacking_mb <= 0 and table.destroying_mb == 0 and not self._pressure_relieved:
-            # By what they hold it fits; what was measured forbids it. One at a time, then look again.
-            self._pressure_relieved = True
-            if (oldest := table.oldest_idle(but=but)) is not None:
-                self._ledger.destroy(oldest, "more memory is used than was reserved")
-        return need_mb
 
     def _cpu_open(self) -> bool:
         limit_cores = self._limits.cpu_fraction * self._capacity.cpu_cores
@@ -404,15 +380,9 @@ class PoolState:
             cores=self._capacity.cpu_cores,
             cpu_fraction=limits.cpu_fraction,
             peak_cores=self._cpu_peak_cores,
-            room_mb=self._room_mb() + table.idle_mb,
+            room_mb=self._memory.room_mb() + table.idle_mb,
             starts=limits.max_starts - table.starting_count,
         )
-
-    def _room_mb(self) -> float:
-        """Memory for new containers, without destroying any."""
-        table = self._ledger.containers
-        measured_mb = self._memory_peak_mb if table.busy_count or table.starting_count else 0.0  # of what is gone
-        return self._capacity.memory_mb - max(measured_mb, table.reserved_mb)
 
     def validate(self) -> None:
         """Raises AssertionError where the parts of the state contradict each other. O(everything)."""

@@ -2,8 +2,8 @@
 
 **Scale.** The published trace had 424 functions in 119 apps; the apps of a generated one are in proportion, each with
 at least one function. **Popularity** falls as rank^-1.2 (assumed: not published). **Durations** over all calls follow
-`INVOCATION_DURATION_S`, and 48.7 % of the apps have calls above 30 s: see `mix`. In a window of minutes some of these
-have none yet, so that the share of apps seen to be long grows with the window; the share of calls does not.
+`INVOCATION_DURATION_S`, and 48.7 % of the apps have calls above 30 s: see `durations`. In a window of minutes some of
+these have none yet, so that the share of apps seen to be long grows with the window; the share of calls does not.
 **Arrivals**: Poisson, timers and bursts, see `arrivals`.
 
 How near all this comes is computed by `calibration`.
