@@ -22,7 +22,7 @@ from controller.api.invoke import Invoker
 from controller.api.router import Router
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
-from controller.api.why import Stories
+from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
@@ -106,7 +106,7 @@ class Controller:
         self.link_url = ""
 
     def _router(self) -> Router:
-        stories = Stories(
+        stories = WhyAnswers(
             controller_id=self.id,
             strategy=self._settings.strategy,
             story_of=lambda activation_id: self._cluster.why(activation_id, mono_s()),
@@ -130,6 +130,7 @@ class Controller:
             stats=self._stats,
             bounds=self._bounds,
             offered=lambda: self._peers.offered,
+            live=lambda: self._peers.live,
             invokers=self._info.invokers,
             calls_at_once=self._settings.in_flight_calls,
         )

@@ -7,7 +7,7 @@ from typing import assert_never
 
 import aiohttp
 
-from fallow.core.cluster.calls import VmStatus
+from fallow.core.cluster.bookings import VmStatus
 from fallow.core.lifecycle import VmState
 from fallow.core.model import VmKind
 from fallow.core.monitor import MonitorState, NoProvider, OrderVms

@@ -10,7 +10,7 @@ from controller.errands import Errands
 from controller.ledger import Ledger
 from controller.recorder import Recorder
 from controller.stats import Stats
-from fallow.core.cluster.calls import VmStatus
+from fallow.core.cluster.bookings import VmStatus
 from fallow.core.cluster.state import ClusterState
 from fallow.core.lifecycle import VmState
 from fallow.core.model import VmKind

@@ -26,8 +26,8 @@ def _each(check: Callable[[click.Context, click.Parameter, str], object]) -> Cal
         if not all(items):
             raise click.BadParameter(f"{value!r} has an empty item: give names with commas between them")
         checked = tuple(check(ctx, param, item) for item in items)
-        if twice := [item for item in items if items.count(item) > 1]:
-            raise click.BadParameter(f"{twice[0]!r} is named twice")
+        if twice := [item for item, one in zip(items, checked, strict=True) if checked.count(one) > 1]:
+            raise click.BadParameter(f"{twice[-1]!r} is named twice")
         return checked
 
     return callback

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,6 @@ import click
 
 from fallow_cli.errors import CliError
 from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, known_policy, known_strategy
-from fallow_cli.state import StateDir
 
 DISCOUNTS = ("Lowest", "Typical", "High", "Best")
 
@@ -115,7 +110,9 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
     Without files both traces are generated from published distributions by --seed.
     """
     from fallow.report.html import write_report
-    from fallow.report.summary import summarise, text_report
+    from fallow.report.summary import summarise
+    from fallow.report.text import text_report
+    from fallow_cli.demo.folder import state_folder
     from fallow_cli.demo.prepare import DemoOptions, prepare
     from fallow_cli.demo.run import run_demo
 
@@ -136,21 +133,3 @@ def demo(out: Path, state_dir: Path | None, as_json: bool, **options: Any) -> No
     click.echo(f"\nreport: {html_path}  {json_path}")
     if summary["lost"]:
         sys.exit(1)
-
-
-@contextlib.contextmanager
-def state_folder(chosen: Path | None) -> Iterator[StateDir]:
-    """The chosen state folder, or a temporary one that is kept only if the demo fails."""
-    if chosen is not None:
-        yield StateDir(chosen)
-        return
-    path = Path(tempfile.mkdtemp(prefix="fallow-demo-", dir="/tmp"))
-    try:
-        yield StateDir(path)
-    except CliError:
-        click.echo(f"fallow: logs are kept in {path / 'logs'}", err=True)
-        raise
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    shutil.rmtree(path, ignore_errors=True)

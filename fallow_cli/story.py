@@ -169,7 +169,7 @@ def _sentence(step: Doc) -> str:
 
 
 def _kinds(step: Doc) -> Iterator[str]:
-    """What the strategy's order of kinds meant; nothing where the first kind took the call."""
+    """What the strategy's order of kinds meant; nothing where the first kind took the call and none is forbidden."""
     notes = [f"no usable {kind} VM" for kind in step["kinds_unusable"]]
     notes += [f"{kind} VMs are forbidden to it" for kind in step["kinds_forbidden"]]
     if notes:

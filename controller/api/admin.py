@@ -10,7 +10,7 @@ from aiohttp import web
 from controller.api import params
 from controller.api.errors import ApiError, malformed, not_allowed, not_found, unavailable
 from controller.api.http import answer, dump, parse_object, read_body, require_json
-from controller.api.why import Stories
+from controller.api.why import WhyAnswers
 from controller.peers import CommandError, Peers
 from controller.view import ClusterInfo
 from fallow.core.lifecycle import VmState
@@ -24,7 +24,7 @@ _MAX_BODY_BYTES = 64 << 10
 class Admin:
     """Answers operator requests. `route` is given the path's parts after /admin/v1."""
 
-    def __init__(self, *, info: ClusterInfo, peers: Peers, store: Store, stories: Stories) -> None:
+    def __init__(self, *, info: ClusterInfo, peers: Peers, store: Store, stories: WhyAnswers) -> None:
         self._info = info
         self._peers = peers
         self._store = store

@@ -41,6 +41,11 @@ def default_kind(family: str, offered: Iterable[str]) -> str | None:
     return f"{family}:{highest}" if highest is not None else None
 
 
+def default_of(family: str, *, live: Iterable[str], offered: Iterable[str]) -> str | None:
+    """The same among the kinds of `live` VMs if one is of the family, else among all that were ever `offered`."""
+    return default_kind(family, live) or default_kind(family, offered)
+
+
 def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) -> str:
     """The concrete kind of what a client named: families and `:default` mean the default of the family, among the kinds
     of `live` VMs if they have one, else among all that were ever `offered`.
@@ -50,7 +55,7 @@ def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) 
     family, _, version = kind.partition(":")
     resolved: str | None = kind
     if version in ("", "default"):
-        resolved = default_kind(family, live) or default_kind(family, offered)
+        resolved = default_of(family, live=live, offered=offered)
     known = {DEFAULT_PYTHON, *offered}
     if resolved not in known:
         names = ", ".join(f"'{name}'" for name in sorted(known))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from controller.api.code import DEFAULT_PYTHON, default_kind
+from controller.api.code import DEFAULT_PYTHON, default_of
 from controller.api.schema import (
     MAX_CONCURRENCY,
     MAX_LOGS_MB,
@@ -19,7 +19,7 @@ from fallow import __version__
 _MB = 1 << 20
 
 
-def service_info(bounds: Bounds, offered: Sequence[str], calls_at_once: int) -> dict[str, Any]:
+def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], calls_at_once: int) -> dict[str, Any]:
     """`GET /`: durations in milliseconds, sizes in bytes."""
     kinds = sorted({DEFAULT_PYTHON, *offered})
     return {
@@ -44,15 +44,16 @@ def service_info(bounds: Bounds, offered: Sequence[str], calls_at_once: int) -> 
             "min_action_logs": 0,
             "max_action_logs": MAX_LOGS_MB * _MB,
         },
-        "runtimes": _runtimes(kinds),
+        "runtimes": _runtimes(kinds, live),
     }
 
 
-def _runtimes(kinds: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def _runtimes(kinds: Sequence[str], live: Collection[str]) -> dict[str, list[dict[str, Any]]]:
     families: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds:
         family = kind.partition(":")[0]
-        families.setdefault(family, []).append(_runtime(kind, is_default=kind == default_kind(family, kinds)))
+        default = default_of(family, live=live, offered=kinds)
+        families.setdefault(family, []).append(_runtime(kind, is_default=kind == default))
     return families
 
 

@@ -42,6 +42,7 @@ class Router:
         stats: Stats,
         bounds: Bounds,
         offered: Callable[[], tuple[str, ...]],
+        live: Callable[[], frozenset[str]],
         invokers: Callable[[], dict[str, str]],
         calls_at_once: int,
     ) -> None:
@@ -53,6 +54,7 @@ class Router:
         self._stats = stats
         self._bounds = bounds
         self._offered = offered
+        self._live = live
         self._invokers = invokers
         self._calls_at_once = calls_at_once
 
@@ -99,7 +101,7 @@ class Router:
                 return web.Response(text="pong", headers={**CORS, "X-Request-ID": transaction})
             case "/":
                 _only(request, "GET", "HEAD")
-                body = info.service_info(self._bounds, self._offered(), self._calls_at_once)
+                body = info.service_info(self._bounds, self._offered(), self._live(), self._calls_at_once)
             case "/api/v1" | "/api/v1/":
                 _only(request, "GET", "HEAD")
                 body = info.api_info()

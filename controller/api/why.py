@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.api import params
-from controller.api.errors import not_found
+from controller.api.errors import STORE_AWAY, not_found
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.model import ActionSpec, ActivationId, Outcome, Status, VmKind
 from fallow.core.why.causes import Cause
@@ -17,14 +17,17 @@ from fallow.core.why.cost import AttemptCost, attempt_costs
 from fallow.core.why.placement import PassedOver, Placement
 from fallow.core.why.story import CoresChange, Story, StoryStep
 from fallow.infra import codec
+from fallow.infra.log import get_logger
 from fallow.infra.records import Record
 from fallow.infra.store import Store, StoreError
+
+_log = get_logger("controller.why")
 
 StoryOf = Callable[[ActivationId], Story | None]
 
 
-class Stories:
-    """Answers for one controller."""
+class WhyAnswers:
+    """Tells the stories of one controller."""
 
     def __init__(
         self, *, controller_id: str, strategy: str, story_of: StoryOf, store: Store, live: Callable[[], int]
@@ -52,7 +55,8 @@ class Stories:
         except StoreError as e:
             if story is None:
                 raise
-            trouble = f"the store was asked in vain: {e}"
+            _log.warning("record not read for a story", activation=activation_id, error=str(e))
+            trouble = STORE_AWAY  # in the error's own words the store's address may stand, and its password
         if story is None and record is None:
             raise not_found()
         return {
@@ -167,8 +171,8 @@ def _why_long(action: ActionSpec, long: bool, strategy: str) -> str:
         return f"declared: its annotation `long` is {str(action.long).lower()}"
     app = action.app or action.name
     if long:
-        return f"learned: the strategy {strategy} knows long calls of its app '{app}'"
-    return f"the strategy {strategy} knows no long call of its app '{app}'"
+        return f"learned: by the calls it has seen the strategy {strategy} takes the app '{app}' for long"
+    return f"by the calls it has seen the strategy {strategy} does not take the app '{app}' for long"
 
 
 def _passed_over(one: PassedOver) -> dict[str, Any]:

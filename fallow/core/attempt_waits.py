@@ -30,10 +30,5 @@ class AttemptWaits:
     throttled_note: str = ""
 
     @property
-    def queue_s(self) -> float:
-        """In the VM's queue, whatever the cause."""
-        return self.cpu_s + self.memory_s + self.starts_s + self.shrink_s
-
-    @property
     def cores_changed(self) -> bool:
         return self.cores_most > 0

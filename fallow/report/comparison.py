@@ -58,7 +58,7 @@ _COUNTS: dict[str, Callable[[Summary], int]] = {
     "cut_off_unforeseen": lambda s: s["cut_off"]["unforeseen"],
     "cut_off_failed": lambda s: s["cut_off"]["failed"],
     "replaced": lambda s: s["replaced"],
-    "long_on_harvest": lambda s: s["placements"]["long_harvest"] + s["placements"].get("long_spot", 0),
+    "long_on_evictable": lambda s: s["placements"]["long_harvest"] + s["placements"].get("long_spot", 0),
     "long_on_regular": lambda s: s["placements"]["long_regular"],
 }
 _TIMES = {
@@ -126,7 +126,7 @@ def rows(found: Sequence[Column]) -> list[list[str]]:
         "calls cut off": lambda c: f"{c.counts['cut_off']}, {c.counts['cut_off_unforeseen']} taken for short",
         "failed for good": lambda c: str(c.counts["cut_off_failed"]),
         "re-placed": lambda c: str(c.counts["replaced"]),
-        "long calls": lambda c: f"{c.counts['long_on_harvest']} harvest, {c.counts['long_on_regular']} regular",
+        "long placements": lambda c: f"{c.counts['long_on_evictable']} harvest, {c.counts['long_on_regular']} regular",
     }
     head = ["", *_titles(found)]
     return [head] + [[name, *(read(column) for column in found)] for name, read in lines.items()]

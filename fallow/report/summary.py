@@ -10,7 +10,6 @@ from fallow.core.model import VmKind
 from fallow.report.benchmarks import benchmark_figures
 from fallow.report.price import cost_core_h, discount_named
 from fallow.report.run import CallRecord, Ending, RunData
-from fallow.report.text import text_report as text_report
 from fallow.report.timeline import VmLife, vm_lives
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

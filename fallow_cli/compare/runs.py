@@ -10,7 +10,7 @@ from typing import Any
 
 from fallow.report.html import write_report
 from fallow.report.summary import summarise
-from fallow_cli.cmd_demo import state_folder
+from fallow_cli.demo.folder import state_folder
 from fallow_cli.demo.prepare import DemoOptions, Prepared, prepare
 from fallow_cli.demo.run import run_demo
 from fallow_cli.errors import CliError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fallow.traces.benchmarks.mix import mix_benchmarks
 from fallow.traces.errors import TraceError
-from fallow.traces.generated.invocations import generate_invocations, generate_vm_traces
+from fallow.traces.generated.invocations import generate_invocations
+from fallow.traces.generated.vms import generate_vm_traces
 from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
 from fallow.traces.plan import BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan

@@ -126,18 +126,10 @@ def top_level(found: Distribution) -> list[Path]:
 
 def find_nodejs(_: Path) -> Found:
     """The `node` of the PATH, else the one installed beside this interpreter, where it starts and is new enough."""
-    node = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
-    if node is None:
+    found = usable_node()
+    if found is None:
         return {}
-    try:
-        path, major, data_mb = ask_node(node)
-    except (OSError, ValueError, TypeError, subprocess.SubprocessError) as e:
-        log.warning("kind_not_offered", kind="nodejs", error=f"{node} does not say its version: {e}")
-        return {}
-    if major < NODE_OLDEST:
-        text = f"{node} is Node.js {major}, the oldest that is supported is {NODE_OLDEST}"
-        log.warning("kind_not_offered", kind="nodejs", error=text)
-        return {}
+    path, major, data_mb = found
     margin_mb = data_mb + NODE_MARGIN_MB
     server = str(package_folder("functions.runtimes.nodejs") / "server.cjs")
 
@@ -151,6 +143,22 @@ def find_nodejs(_: Path) -> Found:
             program=program, margin_mb=margin_mb, memory_ends=NODE_MEMORY_ENDS, memory_words=b"out of memory"
         )
     }
+
+
+def usable_node() -> tuple[str, int, int] | None:
+    """What `ask_node` says of the first that is new enough."""
+    places = (shutil.which("node"), shutil.which("node", path=str(Path(sys.executable).parent)))
+    for node in dict.fromkeys(place for place in places if place is not None):
+        try:
+            found = ask_node(node)
+        except (OSError, ValueError, TypeError, subprocess.SubprocessError) as e:
+            log.warning("node_not_used", error=f"{node} does not say its version: {e}")
+            continue
+        if found[1] >= NODE_OLDEST:
+            return found
+        text = f"{node} is Node.js {found[1]}, the oldest that is supported is {NODE_OLDEST}"
+        log.warning("node_not_used", error=text)
+    return None
 
 
 def ask_node(node: str) -> tuple[str, int, int]:

@@ -40,6 +40,7 @@ def test_every_run_has_a_folder_of_its_own() -> None:
         (("--policies", "mws,,hash"), "'mws,,hash' has an empty item"),
         (("--seeds", "1,2,x"), "'x' is no whole number"),
         (("--seeds", "1,2,1"), "'1' is named twice"),
+        (("--seeds", "1,01"), "'01' is named twice"),
         (("--evictions", "many"), "none, trace or a number"),
         (("--json", "--markdown"), "exclude each other"),
     ],

@@ -73,7 +73,7 @@ def placed(after_s: float, vm: str, attempt: int, **more: Any) -> Any:
         "vm_cores": 4.0,
         "fits": True,
         "long": False,
-        "long_why": "the strategy prefer-regular knows no long call of its app 'f'",
+        "long_why": "by the calls it has seen the strategy prefer-regular does not take the app 'f' for long",
         "kinds_preferred": ["harvest", "spot", "regular"],
         "kinds_forbidden": [],
         "kinds_full": [],
@@ -245,6 +245,13 @@ def test_a_call_that_is_not_over_says_so() -> None:
     text = "\n".join(story_lines(doc))
     assert "Where the time went so far" in text
     assert "on its VM so far" in text
+
+
+def test_an_attempt_that_waits_for_its_start_is_none_yet() -> None:
+    steps = [placed(0.0, "h1", 1), step(2.0, "cut off", "h1", "h1 was evicted while it ran")]
+    waiting = {**part("c1", 0, steps, {"cut_off_s": 2.0}, ended=False), "attempts": 2}
+    doc = merge([waiting], asked=2)
+    assert (doc["state"], doc["attempts"], doc["unknown"]) == ("not over", 1, [])
 
 
 @pytest.mark.parametrize(

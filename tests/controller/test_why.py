@@ -66,7 +66,7 @@ async def test_the_whole_story_of_a_shrink_and_an_eviction(cluster, until) -> No
     assert (second["vm"], second["kinds_unusable"], second["kinds_forbidden"]) == ("r1", ["harvest", "spot"], [])
     assert [one["vm"] for one in second["passed_over"]] == ["h1"]
     assert "evicted" in second["passed_over"][0]["why"]
-    assert (first["long"], "no long call" in first["long_why"]) == (False, True)
+    assert (first["long"], "does not take the app" in first["long_why"]) == (False, True)
     (end,) = steps_of(story, "finished")
     assert end["outcome"]["vm_waits"]["shrink_s"] == 0.5
     assert end["outcome"]["vm_waits"]["throttled_s"] == 1.5
@@ -147,10 +147,10 @@ async def test_a_remembered_story_is_told_without_the_store(cluster, monkeypatch
     activation_id = (await cluster.client.call("POST", "actions/echo?blocking=true", {})).json["activationId"]
 
     async def away(namespace: str | None, activation_id: str) -> None:
-        raise StoreUnavailable("away")
+        raise StoreUnavailable("Redis at redis://:secret@10.0.0.5/0 does not answer")
 
     monkeypatch.setattr(cluster.controller._store, "get_record", away)
     story = await told(cluster, activation_id)
     assert (story["remembered"], story["record"]) == (True, None)
-    assert "away" in story["record_note"]
+    assert story["record_note"] == "The platform's store is not reachable right now. Try again shortly."
     assert (await cluster.admin("GET", "why/" + "0" * 32)).status == 503

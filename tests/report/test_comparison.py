@@ -59,7 +59,7 @@ def test_counts_are_summed_shares_pooled_and_times_averaged() -> None:
         "cut_off_unforeseen": 2,
         "cut_off_failed": 0,
         "replaced": 2,
-        "long_on_harvest": 40,
+        "long_on_evictable": 40,
         "long_on_regular": 20,
     }
     assert column.success == Spread(value=397 / 400, low=297 / 300, high=1.0)
@@ -107,7 +107,7 @@ def test_the_table_as_text() -> None:
         ["calls cut off", "2, 2 taken for short", "4, 3 taken for short"],
         ["failed for good", "0", "2"],
         ["re-placed", "2", "2"],
-        ["long calls", "40 harvest, 20 regular", "40 harvest, 20 regular"],
+        ["long placements", "40 harvest, 20 regular", "40 harvest, 20 regular"],
     ]
     text = plain(rows(found)).splitlines()
     assert text[0] == "                 mws                       hash"

@@ -12,7 +12,8 @@ from fallow.core.model import VmKind
 from fallow.report.html import page, write_report
 from fallow.report.plots import lanes
 from fallow.report.run import RunData
-from fallow.report.summary import summarise, text_report
+from fallow.report.summary import summarise
+from fallow.report.text import text_report
 from fallow.report.timeline import VmLife
 from fallow.report.words import cut_off_words, millis, share
 

@@ -10,16 +10,17 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from invoker.backends.runtimes import usable_node
+
 SENTINEL = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 LIMIT_S = 20.0
 # As the invoker finds it; a machine without one fails what needs it.
-NODE = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent)) or "node"
+NODE = (usable_node() or ("node", 0, 0))[0]
 
 
 class Container:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fallow.core.attempt_waits import AttemptWaits
-from fallow.core.cluster.calls import Call, Vm
+from fallow.core.cluster.bookings import Call, Vm
 from fallow.core.cluster.deadlines import Deadlines
 from fallow.core.cluster.events import (
     AcceptOutcome,

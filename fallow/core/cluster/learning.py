@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fallow.core.cluster.calls import Call
+from fallow.core.cluster.bookings import Call
 from fallow.core.eviction import Strategy
 from fallow.core.model import Status
 from fallow.core.policies.base import Policy, Sample

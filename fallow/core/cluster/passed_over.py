@@ -5,7 +5,7 @@ For most calls the list is the same until a VM changes, so it is made once and k
 
 from __future__ import annotations
 
-from fallow.core.cluster.calls import Call, Vm
+from fallow.core.cluster.bookings import Call, Vm
 from fallow.core.cluster.vm_table import VmTable
 from fallow.core.lifecycle import VmState
 from fallow.core.why.placement import PassedOver
@@ -18,10 +18,10 @@ class PassedOverVms:
 
     def __init__(self, table: VmTable) -> None:
         self._table = table
-        self._by_runtime: dict[str, tuple[PassedOver, ...]] = {}  # of calls to which no VM is hidden
+        self._kept: dict[tuple[str, int], tuple[PassedOver, ...]] = {}  # by runtime and memory; no VM hidden
 
     def stale(self) -> None:
-        self._by_runtime.clear()
+        self._kept.clear()
 
     def by(self, call: Call) -> tuple[PassedOver, ...]:
         """The first KEPT VMs that the call may not be given to now, unusable ones first.
@@ -30,20 +30,23 @@ class PassedOverVms:
         """
         if call.avoid is not None:
             return self._found(call)
-        runtime = call.activation.action.kind
-        known = self._by_runtime.get(runtime)
+        action = call.activation.action
+        key = (action.kind, action.memory_mb)
+        known = self._kept.get(key)
         if known is None:
-            known = self._by_runtime[runtime] = self._found(call)
+            known = self._kept[key] = self._found(call)
         return known
 
     def _found(self, call: Call) -> tuple[PassedOver, ...]:
-        runtime = call.activation.action.kind
+        runtime, memory_mb = call.activation.action.kind, call.activation.action.memory_mb
         found = [_passed(vm, why_unusable(vm)) for vm in self._table if not vm.usable]
         for vm in self._table:
             if vm.usable and call.hidden(vm):
                 found.append(_passed(vm, "gave this call back and has not reported since"))
             elif vm.usable and runtime not in vm.info.runtimes:
                 found.append(_passed(vm, f"does not offer {runtime}"))
+            elif vm.usable and not vm.holds(memory_mb):
+                found.append(_passed(vm, f"has {vm.report.capacity.memory_mb:g} MB, less than the action's limit"))
         return tuple(found[:KEPT])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fallow.core.cluster.calls import Call, Vm
+from fallow.core.cluster.bookings import Call, Vm
 from fallow.core.cluster.passed_over import PassedOverVms
 from fallow.core.cluster.vm_table import HidingView, VmTable, may_take
 from fallow.core.eviction import KindChoice, Strategy

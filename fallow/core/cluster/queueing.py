@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fallow.core.cluster.calls import Call
+from fallow.core.cluster.bookings import Call
 from fallow.core.cluster.deadlines import Deadlines
 from fallow.core.cluster.limits import ClusterLimits
 from fallow.core.cluster.placing import Placer

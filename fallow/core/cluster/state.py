@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+from fallow.core.cluster.bookings import Call, Vm, VmStatus
 from fallow.core.cluster.call_flow import CallFlow
-from fallow.core.cluster.calls import Call, Vm, VmStatus
 from fallow.core.cluster.deadlines import Deadlines
 from fallow.core.cluster.events import (
     ActivationArrived,
@@ -218,6 +218,8 @@ class ClusterState:
             self._take_report(vm, event.report, now_s)
 
     def _take_report(self, vm: Vm, report: VmReport, now_s: float) -> None:
+        if report.capacity.memory_mb != vm.report.capacity.memory_mb:
+            self._flow.passed_over.stale()
         before = vm.report.capacity.cpu_cores
         vm.take_report(report, now_s)
         if report.capacity.cpu_cores != before:

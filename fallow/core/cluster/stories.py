@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fallow.core.cluster.calls import Call
+from fallow.core.cluster.bookings import Call
 from fallow.core.model import ActivationId, VmId
 from fallow.core.why.story import StepKind, Story, StoryLog
 

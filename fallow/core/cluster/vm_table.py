@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fallow.core.cluster.calls import Call, Vm
+from fallow.core.cluster.bookings import Call, Vm
 from fallow.core.lifecycle import CallState, VmState
 from fallow.core.model import VmId, VmInfo, VmKind
 from fallow.core.policies.base import VmView

@@ -31,6 +31,7 @@ class VmView:
     runtimes: tuple[str, ...]
 
 
+NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
 CONSIDERED_KEPT = 16  # VMs a decision tells of; the chosen one is always among them
 ACTIONS_KEPT = 50_000  # actions a policy remembers; the one called longest ago is forgotten first
 

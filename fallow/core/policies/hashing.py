@@ -41,11 +41,20 @@ from collections.abc import Sequence
 from math import gcd
 
 from fallow.core.model import ActionKey, ActionSpec, Activation, Considered, Decision, VmId, VmKind
-from fallow.core.policies.base import CONSIDERED_KEPT, ClusterView, Policy, Rng, Sample, VmView, could_take, register
+from fallow.core.policies.base import (
+    CONSIDERED_KEPT,
+    NO_CAPACITY,
+    ClusterView,
+    Policy,
+    Rng,
+    Sample,
+    VmView,
+    could_take,
+    register,
+)
 from fallow.core.ring import action_position
 
 STEPS_KEPT = 64
-NO_CAPACITY = 1e9  # the score of a VM without memory; finite, since scores are shown as JSON
 
 
 def step_sizes(count: int) -> tuple[int, ...]:
@@ -88,13 +97,13 @@ class Hashing:
         spec = call.action
         ids = view.vm_ids(kind)
         considered: list[Considered] = []
-        chosen = self._walk(action_position(spec.key), spec.memory_mb, kind, view, considered)
-        looked_at = len(considered)
-        how = "home" if looked_at == 1 else f"step {looked_at} of {len(ids)} from home"
-        reason = f"memory slot free: {how}"
-        if chosen is None:
+        step = self._walk(action_position(spec.key), spec.memory_mb, kind, view, considered)
+        if step is not None:
+            chosen: Considered | None = considered[-1]
+            reason = f"memory slot free: {f'step {step + 1} of {len(ids)} from home' if step else 'home'}"
+        else:
             chosen = self._draw(considered)
-            reason = f"overload: all {looked_at} are full, one drawn at random"
+            reason = f"overload: all {len(considered)} are full, one drawn at random"
         # The one thing that a blind policy has to know: whether there is any point in choosing.
         if chosen is None or not (could_take(view.vm(chosen.vm_id), spec) or _any_could(view, ids, spec)):
             return Decision(vm_id=None, fits=False, reason=f"no usable {kind} VM can take it")
@@ -110,21 +119,22 @@ class Hashing:
 
     def _walk(
         self, position: int, need_mb: int, kind: VmKind, view: ClusterView, considered: list[Considered]
-    ) -> Considered | None:
-        """The first healthy VM with a slot; None = all are full. Enters every healthy VM it looks at."""
+    ) -> int | None:
+        """Steps from home to the first healthy VM with a slot; None = all are full. Enters every healthy VM it looks
+        at, that one last."""
         ids = view.vm_ids(kind)
         count = len(ids)
         if not count:
             return None
         steps = self._steps_for(kind, count)
         at, step = position % count, steps[position % len(steps)]
-        for _ in range(count):
+        for steps_taken in range(count):
             vm_id = ids[at]
             if vm_id in self._healthy:
                 seen = _look(view.vm(vm_id), need_mb, view.controllers)
                 considered.append(seen)
                 if seen.fits:
-                    return seen
+                    return steps_taken
             at = (at + step) % count
         return None
 

@@ -45,6 +45,7 @@ from fallow.core.model import ActionKey, Activation, Considered, Decision, VmId,
 from fallow.core.policies.base import (
     ACTIONS_KEPT,
     CONSIDERED_KEPT,
+    NO_CAPACITY,
     ClusterView,
     Policy,
     Rng,
@@ -59,7 +60,6 @@ MEMORY_WEIGHT = 1.0
 PERCENTILE = 0.75
 BATCH = 100  # samples between two estimates
 UNKNOWN_CORES = 1.0  # before the first estimate
-NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
 
 
 class CpuEstimate:

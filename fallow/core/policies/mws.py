@@ -48,6 +48,7 @@ from fallow.core.model import ActionKey, ActionSpec, Activation, Considered, Dec
 from fallow.core.policies.base import (
     ACTIONS_KEPT,
     CONSIDERED_KEPT,
+    NO_CAPACITY,
     ClusterView,
     Policy,
     Rng,
@@ -60,7 +61,6 @@ from fallow.core.ring import Ring, action_position
 HEADROOM = 0.7  # of a VM's capacity is given to calls; the rest absorbs what changes between two reports
 OVERSIZE_SHARE = 0.5  # of what the largest VM gives is what a call that needs more is placed by
 SHRINK_AFTER_S = 30.0  # between two shrinks of a set
-NO_CAPACITY = 1e9  # the score of a VM without cores or memory; finite, since scores are shown as JSON
 
 
 class WorkerSet:

@@ -85,10 +85,6 @@ class ContainerTable:
         return self._starting.values()
 
     @property
-    def busy(self) -> Iterable[Container]:
-        return self._busy.values()
-
-    @property
     def cap_cores(self) -> float:
         """The weights of the calls that run or have a container that starts for them. O(containers that do)."""
         containers = (*self._busy.values(), *self._starting.values())

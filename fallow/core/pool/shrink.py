@@ -1,4 +1,4 @@
-"""Whom a shrink keeps waiting in the VM's queue: admission as it would be with the cores of before (pool_waits)."""
+"""Whom a shrink keeps waiting in the VM's queue: admission as it would be with the cores of before (waits)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def attempt_costs(story: Story) -> tuple[AttemptCost, ...]:
             case StepKind.RETURNED:
                 placed = None
             case StepKind.FINISHED | StepKind.CUT_OFF if placed is not None:
-                costs.append(_cost(placed, step, story.cut_off_use))
+                if (placed.attempt, placed.vm_id) == (step.attempt, step.vm_id):  # else its own was not kept
+                    costs.append(_cost(placed, step, story.cut_off_use))
                 placed = None
             case _:
                 pass

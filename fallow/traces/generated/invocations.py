@@ -19,8 +19,6 @@ from fallow.traces.generated.arrivals import arrival_kind, arrival_times
 from fallow.traces.generated.draws import Flags, Floats, Ints, stream, values
 from fallow.traces.generated.durations import function_parts, long_apps
 from fallow.traces.generated.published import INVOCATION_DURATION_S
-from fallow.traces.generated.vms import draw_vm_traces as draw_vm_traces
-from fallow.traces.generated.vms import generate_vm_traces as generate_vm_traces
 from fallow.traces.model import InvocationTrace, TraceCall, TraceFunction
 
 POPULARITY_EXPONENT = 1.2

@@ -717,6 +717,21 @@ def test_a_placement_tells_what_it_passed_over() -> None:
     ]
 
 
+def test_a_vm_with_too_little_memory_is_told_as_passed_over() -> None:
+    rig = Rig("h1", "r1")
+    small = replace(REPORT, capacity=Resources(cpu_cores=8, memory_mb=512))
+    large = replace(ECHO, name="large", memory_mb=1024)
+    rig.report("h1", small)
+    rig.arrive("c1", large)
+    (placement,) = placements(rig)
+    assert [(one.vm_id, one.why) for one in placement.passed_over] == [(H1, "has 512 MB, less than the action's limit")]
+    rig.arrive("c2")
+    assert placements(rig, ActivationId("c2"))[0].passed_over == ()
+    rig.report("h1")
+    rig.arrive("c3", large)
+    assert placements(rig, ActivationId("c3"))[0].passed_over == ()
+
+
 def test_a_vm_that_gave_the_call_back_is_told_as_hidden() -> None:
     rig = Rig("h1", "r1")
     rig.arrive()

@@ -133,6 +133,7 @@ def test_a_vm_that_left_is_passed_over_but_still_counted() -> None:
     policy.vm_left(first, 1.0)
     decision = policy.place(call, HARVEST, cluster, 1.0)
     assert (decision.vm_id, [one.vm_id for one in decision.considered]) == (second, [second])
+    assert decision.reason == "memory slot free: step 2 of 5 from home"
     policy.vm_joined(first, HARVEST, 2.0)
     assert policy.place(call, HARVEST, cluster, 2.0).vm_id == first
 

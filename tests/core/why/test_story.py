@@ -152,6 +152,13 @@ def test_what_attempts_cost() -> None:
     assert (useful.cost, useful.regular_cost) == (8.0, 8.0)
 
 
+def test_an_attempt_whose_placement_was_not_kept_is_not_priced_as_another() -> None:
+    log = log_of()
+    placed(log, 100.0)  # what comes between, its end and the placement on r1, is among the steps left out
+    log.add(120.0, StepKind.FINISHED, R1, "success", OUTCOME)
+    assert attempt_costs(log.story()) == ()
+
+
 def test_a_cancelled_attempt_tells_what_it_had_used() -> None:
     log = log_of()
     placed(log, 100.0)

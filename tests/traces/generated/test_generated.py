@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.traces.generated.invocations import draw_calls, generate_invocations, generate_vm_traces
+from fallow.traces.generated.invocations import draw_calls, generate_invocations
 from fallow.traces.generated.published import CORE_CHANGE_INTERVAL_S, INVOCATION_DURATION_S, VM_LIFETIME_S
-from fallow.traces.generated.vms import BUSY_SEEN, Habit, draw_vm_traces, habit_shares
+from fallow.traces.generated.vms import BUSY_SEEN, Habit, draw_vm_traces, generate_vm_traces, habit_shares
 from fallow.traces.vms import VmTrace, lives
 
 SEEDS = range(1, 21)
