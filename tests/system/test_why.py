@@ -95,7 +95,12 @@ async def test_a_shrink_and_an_eviction_are_told(short_dir: Path) -> None:
         else:
             assert "CPU is not enforced" in cores["throttled_note"]
 
+        async def idle() -> bool:
+            vm = await h1()
+            return bool(vm["running"] == 0 and vm["cores"] == 4)
+
         await up.admin("POST", "/admin/v1/vms/h1/resize", {"cores": 4})
+        await up.until(idle)  # so that what runs there next is this call
         evicted = await accepted(up, 30)  # alone on four cores it takes a quarter of that: longer than the notice
 
         async def runs() -> bool:
