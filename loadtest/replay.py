@@ -245,7 +245,7 @@ class _Call:
         self.activation_id = document["activationId"]
         response = document["response"]
         status = _STATUS[response["status"]]
-        error = "" if status is Status.SUCCESS else json.dumps(response.get("result"))[:200]
+        error = "" if status is Status.SUCCESS else _error_of(response.get("result"))
         return self.ended(
             Ending.RECORDED,
             now_s,
@@ -281,3 +281,9 @@ def _is_record(document: dict[str, Any]) -> bool:
         and isinstance(document.get("activationId"), str)
         and "duration" in document
     )
+
+
+def _error_of(result: object) -> str:
+    """What a record without success says: its `error` where that is text, else all of it as JSON; 200 characters."""
+    error = result.get("error") if isinstance(result, dict) else None
+    return (error if isinstance(error, str) else json.dumps(result))[:200]

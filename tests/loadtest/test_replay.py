@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from fallow.core.model import Status
@@ -147,14 +148,20 @@ async def test_what_a_record_says() -> None:
     assert call.error == ""
 
 
-async def test_an_error_record_is_a_failure_with_a_latency() -> None:
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [({"error": "why"}, "why"), ({"error": {"code": 7}}, '{"error": {"code": 7}}'), ([1], "[1]"), (None, "null")],
+)
+async def test_an_error_record_is_a_failure_with_a_latency(result: object, words: str) -> None:
     async def invoke(request: web.Request) -> web.Response:
-        return web.json_response(record(Status.APPLICATION_ERROR), status=502)
+        document = record(Status.APPLICATION_ERROR)
+        document["response"]["result"] = result
+        return web.json_response(document, status=502)
 
     call = await one(invoke)
     assert (call.ending, call.failed, call.lost) == (Ending.RECORDED, True, False)
     assert call.status is Status.APPLICATION_ERROR
-    assert call.error == '{"error": "why"}'
+    assert call.error == words
 
 
 async def test_202_is_followed_to_its_record() -> None:
