@@ -26,6 +26,10 @@ def install(site: Path, name: str, files: list[str], requires: tuple[str, ...] =
     lines = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {line}" for line in requires)]
     (info / "METADATA").write_text("\n".join(lines))
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/METADATA"]))
+    for file in files:  # since Python 3.12 what is listed counts only where it is
+        if not file.startswith(".."):
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            (site / file).touch()
 
 
 def test_every_package_of_a_distribution_and_of_what_it_requires(site: Path) -> None:
