@@ -99,7 +99,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help=f"rewrite functions/README.md and {PROFILE_FILE.name}")
-    parser.add_argument("--only", nargs="+", default=[], choices=[b.name for b in BENCHMARKS], help="these functions")
+    names = [b.name for b in BENCHMARKS]
+    parser.add_argument("--only", nargs="+", action="extend", default=[], choices=names, help="these functions")
     parser.add_argument("--cold", type=_count, default=COLD_CALLS, help=f"calls in new containers ({COLD_CALLS})")
     parser.add_argument("--warm", type=_count, default=WARM_CALLS, help=f"calls after them ({WARM_CALLS})")
     options = parser.parse_args(argv)

@@ -8,6 +8,6 @@ _ROOT = Path(__file__).parents[2]
 
 
 def sample(name: str) -> Path | None:
-    """A file or folder of ../shared/data (or one folder further up); None = absent."""
+    """A file or folder of it, looked for beside the project and one folder further up; None = absent."""
     found = (above / "shared" / "data" / name for above in _ROOT.parents[:2])
     return next((path for path in found if path.exists()), None)

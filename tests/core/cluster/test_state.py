@@ -9,150 +9,30 @@ import pytest
 
 from fallow.core.cluster.events import (
     AcceptOutcome,
-    ActivationArrived,
     ActivationMadeDurable,
-    AttemptCompleted,
-    AttemptFinished,
-    AttemptReturned,
-    CancelAttempt,
-    ClusterInstruction,
     Conclude,
     DeclareLost,
     DiscardOutcome,
     Dispatch,
     FenceRaised,
-    FenceRefused,
     Forget,
-    RaiseFence,
     Refuse,
     Ticked,
     VmDisconnected,
-    VmJoined,
-    VmReported,
 )
-from fallow.core.cluster.state import ClusterLimits, ClusterState
-from fallow.core.eviction import make_strategy
+from fallow.core.cluster.state import ClusterLimits
 from fallow.core.lifecycle import VmState
 from fallow.core.model import (
-    ActionSpec,
-    Activation,
     ActivationId,
-    Outcome,
     RefusalReason,
     Resources,
     ReturnReason,
-    Status,
     VmId,
-    VmInfo,
-    VmKind,
-    VmReport,
 )
-from fallow.core.policies.base import Policy, make_policy
-from fallow.core.policies.mws import Mws
-from fallow.core.why.placement import PassedOver, Placement
-from fallow.core.why.story import CoresChange, StepKind
-
-ECHO = ActionSpec(namespace="guest", name="echo", version="0.0.1", revision="1", kind="python:3", timeout_s=60.0)
-ONCE = replace(ECHO, name="once", idempotent=False)
-OK = Outcome(status=Status.SUCCESS, run_s=0.1, cpu_s=0.05)
-REPORT = VmReport(capacity=Resources(cpu_cores=8, memory_mb=16384), used=Resources(cpu_cores=0.0, memory_mb=0.0))
-C1, H1, H2, R1 = ActivationId("c1"), VmId("h1"), VmId("h2"), VmId("r1")
-Out = list[ClusterInstruction]
-
-
-class Rig:
-    """A ClusterState with a clock of its own."""
-
-    def __init__(
-        self,
-        *vms: str,
-        limits: ClusterLimits | None = None,
-        strategy: str = "prefer-regular",
-        policy: Policy | None = None,
-    ) -> None:
-        self.state = ClusterState(
-            policy=policy or Mws(), strategy=make_strategy(strategy, 30.0), limits=limits or ClusterLimits()
-        )
-        self.now_s = 1000.0
-        for name in vms:
-            assert self.join(name) == []
-
-    def feed(self, event: object) -> Out:
-        out = self.state.handle(event, self.now_s)  # type: ignore[arg-type]
-        self.state.validate()
-        return out
-
-    def join(
-        self, name: str, *holds: tuple[ActivationId, int], incarnation: str = "i", report: VmReport = REPORT
-    ) -> Out:
-        kind = {"h": VmKind.HARVEST, "r": VmKind.REGULAR, "s": VmKind.SPOT}[name[0]]
-        vm = VmInfo(id=VmId(name), incarnation=incarnation, kind=kind, runtimes=("python:3",))
-        return self.feed(VmJoined(vm=vm, report=report, holds=holds))
-
-    def report(self, name: str, report: VmReport = REPORT) -> Out:
-        return self.feed(VmReported(vm_id=VmId(name), report=report))
-
-    def arrive(
-        self, call_id: str = "c1", spec: ActionSpec = ECHO, *, durable: bool = False, attempts: int = 0, size: int = 0
-    ) -> Out:
-        call = Activation(
-            id=ActivationId(call_id),
-            action=spec,
-            blocking=not durable,
-            durable=durable,
-            attempts=attempts,
-            payload_bytes=size,
-        )
-        return self.feed(ActivationArrived(activation=call))
-
-    def finish(self, vm: str, attempt: int = 1, outcome: Outcome = OK) -> Out:
-        return self.feed(AttemptFinished(vm_id=VmId(vm), activation_id=C1, attempt=attempt, outcome=outcome))
-
-    def complete(self, vm: str, attempt: int = 1) -> Out:
-        return self.feed(AttemptCompleted(vm_id=VmId(vm), activation_id=C1, attempt=attempt))
-
-    def give_back(self, vm: str, reason: ReturnReason, attempt: int = 1) -> Out:
-        return self.feed(AttemptReturned(vm_id=VmId(vm), activation_id=C1, attempt=attempt, reason=reason))
-
-    def raised(self, attempt: int) -> Out:
-        return self.feed(FenceRaised(activation_id=C1, attempt=attempt))
-
-    def refused(self, attempt: int, *, recorded: bool) -> Out:
-        return self.feed(FenceRefused(activation_id=C1, attempt=attempt, recorded=recorded))
-
-    def wait(self, seconds: float, *talking: str) -> Out:
-        """Time passes with four ticks a second; the VMs named report every second."""
-        out: Out = []
-        for n in range(round(seconds * 4)):
-            self.now_s += 0.25
-            if n % 4 == 0:
-                for name in talking:
-                    out += self.report(name)
-            out += self.feed(Ticked())
-        return out
-
-    def status(self, name: str) -> VmState:
-        return next(vm.state for vm in self.state.vms(self.now_s) if vm.info.id == name)
-
-
-def dispatch(vm: str, *, attempt: int = 1, seq: int = 1, call: str = "c1", long: bool = False) -> Dispatch:
-    return Dispatch(
-        vm_id=VmId(vm), activation_id=ActivationId(call), attempt=attempt, seq=seq, cap_cores=1.0, long=long
-    )
-
-
-def fence(expect: int, attempt: int) -> RaiseFence:
-    return RaiseFence(activation_id=C1, expect=expect, attempt=attempt)
-
-
-def cancel(vm: str, attempt: int = 1) -> CancelAttempt:
-    return CancelAttempt(vm_id=VmId(vm), activation_id=C1, attempt=attempt)
-
-
-def concluded(out: Out) -> Conclude:
-    (only,) = [i for i in out if isinstance(i, Conclude)]
-    assert only.status is Status.WHISK_ERROR
-    return only
+from fallow.core.policies.base import make_policy
+from fallow.core.why.placement import Placement
+from fallow.core.why.story import StepKind
+from support.rig import C1, ECHO, H1, H2, OK, ONCE, R1, REPORT, Rig, cancel, concluded, dispatch, fence
 
 
 def test_a_blocking_call_starts_at_once_and_ends_once() -> None:
@@ -470,150 +350,6 @@ def test_an_action_larger_than_every_vm() -> None:
     assert rig.arrive("c3", large) == [], "it waits rather than go to a VM that cannot hold it"
 
 
-def test_learned_long_calls_go_to_the_regular_vm() -> None:
-    rig = Rig("h1", "r1")
-    assert rig.arrive() == [dispatch("h1")]
-    rig.finish("h1", outcome=replace(OK, run_s=45.0))
-    rig.complete("h1")
-    assert rig.arrive("c2") == [dispatch("r1", call="c2", long=True)]
-    counters = rig.state.counters()
-    assert (counters["placed_short_harvest"], counters["placed_long_regular"]) == (1, 1)
-
-
-def learn_long(rig: Rig) -> None:
-    """One call of ECHO's app runs 45 s on h1, and is over."""
-    assert rig.arrive() == [dispatch("h1")]
-    rig.finish("h1", outcome=replace(OK, run_s=45.0))
-    rig.complete("h1")
-
-
-def test_no_failures_waits_for_a_regular_vm_rather_than_use_another() -> None:
-    rig = Rig("h1", "s1", strategy="no-failures")
-    learn_long(rig)
-    assert rig.arrive("c2") == []
-    assert rig.arrive("c3", replace(ECHO, name="other")) == [dispatch("h1", call="c3", seq=2)], "short ones go on"
-    assert rig.join("r1") == [dispatch("r1", call="c2", long=True)]
-
-
-def test_no_failures_says_that_it_forbids_every_vm_that_is_there() -> None:
-    rig = Rig("h1", "s1", strategy="no-failures")
-    assert rig.arrive(spec=replace(ECHO, long=True)) == []
-    story = rig.state.why(C1)
-    assert story is not None
-    assert story.steps[-1].note == RefusalReason.FORBIDDEN.value
-    out = rig.wait(6.0, "h1", "s1")
-    assert out == [Refuse(activation_id=C1, reason=RefusalReason.FORBIDDEN, retry_after_s=5.0)]
-
-
-def test_no_failures_queues_at_a_busy_regular_vm() -> None:
-    rig = Rig("h1", strategy="no-failures")
-    learn_long(rig)
-    busy = Resources(cpu_cores=8.0, memory_mb=16000.0)
-    rig.join("r1", report=replace(REPORT, used=busy))
-    assert rig.arrive("c2") == [dispatch("r1", call="c2", long=True)]
-
-
-@pytest.mark.parametrize("strategy", ["no-failures", "bounded:99"])
-def test_what_became_long_while_it_ran_is_placed_again_on_a_regular_vm(strategy: str) -> None:
-    rig = Rig("h1", strategy=strategy)
-    rig.arrive("c2")
-    rig.arrive("c1")
-    rig.finish("h1", outcome=replace(OK, run_s=45.0))
-    rig.complete("h1")
-    rig.join("h2")
-    rig.join("r1")
-    rig.report("h1", replace(REPORT, notice_left_s=0.5, seen=2))
-    cut = rig.wait(1.0, "h2", "r1")
-    assert [i for i in cut if isinstance(i, RaiseFence)] == [
-        RaiseFence(activation_id=ActivationId("c2"), expect=0, attempt=2)
-    ]
-    again = rig.feed(FenceRaised(activation_id=ActivationId("c2"), attempt=2))
-    assert again == [dispatch("r1", call="c2", attempt=2, long=True)]
-
-
-def test_what_an_eviction_cuts_off_after_the_grace_period_is_learned_long() -> None:
-    rig = Rig("h1", "h2", strategy="no-failures")
-    (first,) = rig.arrive()
-    assert isinstance(first, Dispatch)
-    mine, other = first.vm_id, next(vm for vm in ("h1", "h2") if vm != first.vm_id)
-    rig.wait(2.0, mine, other)
-    rig.report(mine, replace(REPORT, notice_left_s=29.0, seen=1))
-    for _ in range(29):
-        rig.report(mine, replace(REPORT, notice_left_s=max(0.0, 1029.0 + 2.0 - rig.now_s), seen=1))
-        rig.wait(1.0, other)
-    rig.wait(1.0, other)
-    assert rig.raised(2) == [], "31 s were not enough for it: only a regular VM will do"
-    assert rig.join("r1") == [dispatch("r1", attempt=2, long=True)]
-
-
-def test_out_of_the_waiting_room_a_call_goes_by_what_is_known_then() -> None:
-    rig = Rig("h1", strategy="no-failures")
-    rig.arrive()
-    rig.report("h1", replace(REPORT, full=True, seen=1))
-    assert rig.arrive("c2") == [], "short when it came, but h1 is full"
-    rig.finish("h1", outcome=replace(OK, run_s=45.0))
-    rig.complete("h1")
-    assert rig.report("h1", replace(REPORT, seen=1)) == [], "h1 has room, but not for it"
-    assert rig.join("r1") == [dispatch("r1", call="c2", long=True)]
-
-
-def test_live_and_let_die_uses_a_regular_vm_only_where_no_other_can_take_the_call() -> None:
-    rig = Rig("h1", "r1", strategy="live-and-let-die")
-    learn_long(rig)
-    busy = Resources(cpu_cores=8.0, memory_mb=16000.0)
-    rig.report("h1", replace(REPORT, used=busy, seen=1))
-    assert rig.arrive("c2") == [dispatch("h1", call="c2", seq=2, long=True)], "busy, and good enough"
-    rig.report("h1", replace(REPORT, notice_left_s=20.0, seen=2))
-    assert rig.arrive("c3") == [dispatch("r1", call="c3", long=True)]
-    counters = rig.state.counters()
-    assert (counters["placed_long_harvest"], counters["placed_long_regular"]) == (1, 1)
-
-
-def evicted_counts(rig: Rig) -> dict[str, int]:
-    counters = rig.state.counters()
-    return {name: n for name, n in counters.items() if name.startswith("evicted_")}
-
-
-def evict(rig: Rig, vm: str, *others: str, seen: int) -> None:
-    rig.report(vm, replace(REPORT, notice_left_s=0.5, seen=seen))
-    rig.wait(1.0, *others)
-
-
-@pytest.mark.parametrize(
-    ("status", "ending"), [(Status.SUCCESS, "evicted_succeeded"), (Status.APPLICATION_ERROR, "evicted_errored")]
-)
-def test_a_call_that_evictions_cut_off_twice_counts_once(status: Status, ending: str) -> None:
-    rig = Rig("h1")
-    rig.arrive()
-    rig.join("h2")
-    evict(rig, "h1", "h2", seen=1)
-    assert rig.raised(2) == [dispatch("h2", attempt=2)]
-    rig.join("r1")
-    evict(rig, "h2", "r1", seen=1)
-    assert rig.raised(3) == [dispatch("r1", attempt=3)]
-    assert evicted_counts(rig) == {"evicted_calls": 1, "evicted_unforeseen": 1}
-    rig.finish("r1", 3, replace(OK, status=status))
-    assert evicted_counts(rig) == {"evicted_calls": 1, "evicted_unforeseen": 1, ending: 1}
-
-
-def test_calls_that_evictions_end_for_good_are_counted_by_reason() -> None:
-    rig = Rig("h1", limits=ClusterLimits(max_attempts=1))
-    rig.arrive()
-    rig.arrive("c2", replace(ONCE, long=True))
-    evict(rig, "h1", seen=2)
-    assert evicted_counts(rig) == {
-        "evicted_calls": 2, "evicted_unforeseen": 1, "evicted_used_up": 1, "evicted_not_idempotent": 1,
-    }  # fmt: skip
-
-
-def test_a_vm_that_is_lost_without_a_notice_is_no_eviction() -> None:
-    rig = Rig("h1")
-    rig.arrive(spec=ONCE)
-    rig.wait(10.0)
-    assert rig.state.counters()["cut_off"] == 1
-    assert evicted_counts(rig) == {}
-
-
 def test_around_a_policy_that_is_blind_to_notices() -> None:
     rig = Rig("h1", "h2", policy=make_policy("hash", random.Random(0)))
     (first,) = rig.arrive()
@@ -639,32 +375,6 @@ def test_around_a_policy_that_is_blind_to_notices() -> None:
     assert fourth.vm_id == R1
 
 
-def test_the_story_of_a_moved_call() -> None:
-    rig = Rig("h1", "r1")
-    rig.arrive()
-    rig.report("h1", replace(REPORT, notice_left_s=1.0, seen=1))
-    rig.wait(1.5, "r1")
-    rig.raised(2)
-    rig.finish("r1", 2)
-    rig.complete("r1", 2)
-    story = rig.state.why(C1)
-    assert story is not None
-    assert [(step.what, step.attempt, step.vm_id) for step in story.steps] == [
-        (StepKind.PLACED, 1, H1),
-        (StepKind.NOTICE, 1, H1),
-        (StepKind.CUT_OFF, 1, H1),
-        (StepKind.FENCE_ASKED, 2, None),
-        (StepKind.FENCE_RAISED, 2, None),
-        (StepKind.PLACED, 2, R1),
-        (StepKind.FINISHED, 2, R1),
-    ]
-    assert story.ended
-    placement = story.steps[0].detail
-    assert isinstance(placement, Placement)
-    assert placement.considered[0].vm_id == H1
-    assert rig.state.why(ActivationId("other")) is None
-
-
 def test_room_for_durable_calls() -> None:
     rig = Rig(limits=ClusterLimits(waiting_calls=10))
     assert rig.state.room_for_durable() == 0, "others may have a VM"
@@ -684,87 +394,3 @@ def test_a_lost_vm_is_forgotten_in_the_end() -> None:
     rig.wait(30.0)
     assert rig.state.vms(rig.now_s) == []
     assert rig.join("h1", (C1, 1)) == [cancel("h1")]
-
-
-def placements(rig: Rig, call_id: ActivationId = C1) -> list[Placement]:
-    story = rig.state.why(call_id)
-    assert story is not None
-    return [step.detail for step in story.steps if isinstance(step.detail, Placement)]
-
-
-def test_a_placement_tells_what_it_passed_over() -> None:
-    rig = Rig("h1", "h2", "r1")
-    rig.arrive("c0")
-    assert placements(rig, ActivationId("c0"))[0].passed_over == ()
-    rig.report("h1", replace(REPORT, notice_left_s=30.0))
-    rig.report("h2", replace(REPORT, full=True))
-    rig.arrive()
-    (placement,) = placements(rig)
-    assert [(one.vm_id, one.why) for one in placement.passed_over] == [
-        (H1, "is draining: its eviction is announced"),
-        (H2, "has a full queue"),
-    ]
-    assert (placement.info.id, placement.asked, placement.long) == (R1, (VmKind.REGULAR,), False)
-    rig.report("h1")
-    rig.report("h2", replace(REPORT, healthy=False, health_note="records wait for the store"))
-    rig.arrive("c2", replace(ECHO, kind="nodejs:20"))
-    story = rig.state.why(ActivationId("c2"))
-    assert story is not None
-    assert [(one.vm_id, one.why) for one in story.steps[0].detail or () if isinstance(one, PassedOver)] == [
-        (H2, "is not healthy: records wait for the store"),
-        (H1, "does not offer nodejs:20"),
-        (R1, "does not offer nodejs:20"),
-    ]
-
-
-def test_a_vm_with_too_little_memory_is_told_as_passed_over() -> None:
-    rig = Rig("h1", "r1")
-    small = replace(REPORT, capacity=Resources(cpu_cores=8, memory_mb=512))
-    large = replace(ECHO, name="large", memory_mb=1024)
-    rig.report("h1", small)
-    rig.arrive("c1", large)
-    (placement,) = placements(rig)
-    assert [(one.vm_id, one.why) for one in placement.passed_over] == [(H1, "has 512 MB, less than the action's limit")]
-    rig.arrive("c2")
-    assert placements(rig, ActivationId("c2"))[0].passed_over == ()
-    rig.report("h1")
-    rig.arrive("c3", large)
-    assert placements(rig, ActivationId("c3"))[0].passed_over == ()
-
-
-def test_a_vm_that_gave_the_call_back_is_told_as_hidden() -> None:
-    rig = Rig("h1", "r1")
-    rig.arrive()
-    rig.give_back("h1", ReturnReason.WAITED)
-    _, second = placements(rig)
-    assert [(one.vm_id, one.why) for one in second.passed_over] == [
-        (H1, "gave this call back and has not reported since")
-    ]
-    assert second.asked == (VmKind.HARVEST, VmKind.REGULAR)
-
-
-def test_a_shrink_is_in_the_story_of_what_runs_there() -> None:
-    rig = Rig("h1")
-    rig.arrive()
-    rig.now_s += 2.0
-    rig.report("h1", replace(REPORT, capacity=Resources(cpu_cores=2, memory_mb=16384), seen=1))
-    rig.report("h1", replace(REPORT, capacity=Resources(cpu_cores=2, memory_mb=16384), seen=1))
-    story = rig.state.why(C1)
-    assert story is not None
-    assert [(step.after_s, step.detail) for step in story.steps if step.what is StepKind.CORES] == [
-        (2.0, CoresChange(before=8, after=2))
-    ]
-
-
-def test_what_a_cut_off_attempt_had_used_comes_with_the_reports() -> None:
-    rig = Rig("h1", "r1")
-    rig.arrive()
-    rig.report("h1", replace(REPORT, notice_left_s=1.0, seen=1, used_by=((C1, 1, 0.25),)))
-    rig.wait(1.5, "r1")
-    story = rig.state.why(C1)
-    assert story is not None
-    assert [(use.attempt, use.vm_id, use.cpu_s) for use in story.cut_off_use] == [(1, H1, 0.25)]
-    rig.feed(AttemptCompleted(vm_id=H1, activation_id=C1, attempt=1, cpu_s=0.5))
-    story = rig.state.why(C1)
-    assert story is not None
-    assert [use.cpu_s for use in story.cut_off_use] == [0.5]
