@@ -72,7 +72,12 @@ class InvokerSettings(CommonSettings):
     agent_socket: str = ""  # unix socket of this VM's agent
     container_cgroups: str = ""  # directories, colon-separated: what starts containers enters them
     run_dir: str = ""  # sockets and code of containers; short, because unix socket paths are
-    backend: str = "process"
+    backend: str = "process"  # what containers are: process | docker
+    cluster: str = "local"  # Docker: the label by which a cluster knows its containers
+    cgroup_parent: str = ""  # Docker: the VM's cgroup as Docker names it; "" = none of its own
+    docker_network: str = ""  # Docker: the network of the containers; "" = the engine's default bridge
+    images: str = "fallow/action-python,fallow/action-nodejs,fallow/action-python-libs"  # Docker: runtimes
+    pause_grace_s: float = 10.0  # Docker: a container that rests so long is frozen until its next call
     keep_alive_s: float = 600.0  # idle containers
     prewarm: str = ""  # "python:3=2@256,..." kind = count @ memory MB
     queue_calls: int = 256  # bound of the VM's queue
@@ -99,6 +104,9 @@ class AgentSettings:
     socket: str = ""
     events: str = ""  # JSON lines file of what happened to the VM
     cgroup_root: str = "auto"  # auto | none | a name under which the VM's cgroup is made
+    backend: str = "process"  # what containers are: process | docker
+    cluster: str = "local"  # Docker: the label by which a cluster knows its containers
+    lease_dir: str = ""  # Docker: shared by the VMs of one engine; who finds a VM's lease lapsed removes its containers
     invoker: str = ""  # command line to start, "" = none
     log_level: str = "info"
     log_format: str = "json"
@@ -128,6 +136,7 @@ _CHOICES: Mapping[str, Collection[str]] = {
     "log_level": tuple(LEVELS),
     "log_format": FORMATS,
     "kind": tuple(kind.value for kind in VmKind),
+    "backend": ("process", "docker"),
 }
 _MAX_PORT = 65535
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
