@@ -8,9 +8,19 @@ import signal
 from pathlib import Path
 
 from fallow.infra import clock
+from fallow.infra.engine import EngineInfo
 from harvest_agent import processes
 from harvest_agent.cgroup_find import IN_SCOPE, Mount, parse_mounts, parse_own, relative_path
-from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, make_host_tree, remove_host_tree
+from harvest_agent.cgroups import (
+    CgroupError,
+    HostTree,
+    Kernel,
+    VmCgroup,
+    make_docker_tree,
+    make_host_tree,
+    remove_host_tree,
+    vm_cgroup,
+)
 
 AUTO = "auto"
 NONE = "none"
@@ -40,6 +50,15 @@ def make_tree(name: str, kernel: Kernel) -> HostTree:
         raise CgroupError(f"{name!r} is not a name for a cgroup")
     mounts, own = _seen()
     return make_host_tree(mounts, own, name, kernel, in_scope=bool(os.environ.get(IN_SCOPE)))
+
+
+def docker_tree(cluster: str, engine: EngineInfo, kernel: Kernel) -> HostTree:
+    """The cluster's tree for the containers of this machine's Docker Engine: every VM of it there shares the tree.
+
+    Raises CgroupError saying why the containers' CPU cannot be enforced from here.
+    """
+    mounts, _ = _seen()
+    return make_docker_tree(cluster, engine, mounts, kernel)
 
 
 def bases() -> list[Path]:
@@ -83,7 +102,7 @@ async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
 async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float) -> None:
     """Removes it with all that is inside, frozen or not; `timeout_s` is for each VM. Raises CgroupError."""
     for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
-        vm = VmCgroup(tree, name, kernel)
+        vm = vm_cgroup(tree, name, kernel)
         vm.freeze(False)
         await empty(vm, timeout_s=timeout_s)
         vm.remove()
