@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fallow.infra import clock
-from fallow.infra.engine import EngineInfo
 from harvest_agent import processes
 from harvest_agent.cgroup_find import IN_SCOPE, Mount, parse_mounts, parse_own, relative_path
 from harvest_agent.cgroups import (
@@ -20,7 +20,11 @@ from harvest_agent.cgroups import (
     make_host_tree,
     remove_host_tree,
     vm_cgroup,
+    vm_ids,
 )
+
+if TYPE_CHECKING:  # the SDK is no part of a process that runs without Docker
+    from fallow.infra.engine import EngineInfo
 
 AUTO = "auto"
 NONE = "none"
@@ -101,8 +105,9 @@ async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
 
 async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float) -> None:
     """Removes it with all that is inside, frozen or not; `timeout_s` is for each VM. Raises CgroupError."""
-    for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
-        vm = vm_cgroup(tree, name, kernel)
+    for vm_id in vm_ids(tree, kernel):
+        vm = vm_cgroup(tree, vm_id, kernel)
+        vm.kill()
         vm.freeze(False)
         await empty(vm, timeout_s=timeout_s)
         vm.remove()
