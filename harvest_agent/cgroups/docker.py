@@ -29,9 +29,18 @@ TREE_NAME = "fallow_{}"  # with the cluster; never a process id, so no sweep tak
 
 
 def make_docker_tree(
-    cluster: str, engine: EngineInfo, mounts: list[Mount], kernel: Kernel, bus: Bus | None = None
+    cluster: str,
+    engine: EngineInfo,
+    mounts: list[Mount],
+    kernel: Kernel,
+    bus: Bus | None = None,
+    *,
+    beside: bool = False,
 ) -> HostTree:
     """Makes the cluster's tree, or takes it over where a VM of the cluster made it before.
+
+    `beside` says that the engine runs in this process's cgroup namespace, and so takes for a hierarchy's root what is
+    mounted as one here, even inside a container that has an engine of its own.
 
     Raises CgroupError with the reason why the engine's containers cannot be capped from here.
     """
@@ -41,7 +50,7 @@ def make_docker_tree(
         raise CgroupError("the Docker Engine is rootless: its cgroups are out of reach")
     if engine.cgroup_driver not in (CGROUPFS, SYSTEMD):
         raise CgroupError(f"the Docker Engine's cgroup driver is {engine.cgroup_driver!r}, which is not known here")
-    roots = _roots(engine.cgroup_version, mounts, kernel)
+    roots = _roots(engine.cgroup_version, mounts, kernel, beside=beside)
     in_systemd = engine.cgroup_driver == SYSTEMD
     name = f"{TREE_NAME.format(unit_part(cluster))}.slice" if in_systemd else TREE_NAME.format(cluster)
     tree = HostTree(
@@ -67,9 +76,9 @@ def vm_cgroup(tree: HostTree, vm_id: str, kernel: Kernel, bus: Bus | None = None
     return VmCgroup(tree, vm_id, kernel)
 
 
-def _roots(version: int, mounts: list[Mount], kernel: Kernel) -> dict[str, Path]:
+def _roots(version: int, mounts: list[Mount], kernel: Kernel, *, beside: bool) -> dict[str, Path]:
     """Where each hierarchy's root can be seen; the version is the engine's. Raises CgroupError."""
-    whole = [m for m in mounts if _shows_root(m, kernel)]
+    whole = [m for m in mounts if _shows_root(m, kernel) or (beside and m.root == "/")]
     if version == 2:
         found = {m.controller: m.path for m in whole if m.version == 2}
         needed = ""
