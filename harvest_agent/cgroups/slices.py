@@ -105,12 +105,9 @@ class SliceCgroup(VmCgroup):
         if self.exists() and self.occupied():
             raise CgroupError(f"cannot remove the VM's slice {self._unit}: a process is inside")
         stop_slice(self._bus, self._unit)
-        self._wait(lambda: not any(self._kernel.exists(d) for d in self._systemds()))
+        own = self._all.get("name=systemd", self._cpu)  # the directory that systemd has for every unit
+        self._wait(lambda: not self._kernel.exists(own))
         super().remove()
-
-    def _systemds(self) -> list[Path]:
-        """The directories that systemd removes itself."""
-        return [p for c, p in self._all.items() if c in ("", "cpu", "cpuacct", "name=systemd")]
 
     def _undo(self) -> None:
         try:
