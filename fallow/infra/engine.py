@@ -130,6 +130,10 @@ class Engine:
         except NotThereError:
             return
 
+    async def kill(self, container_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Send SIGKILL and wait for the end, which does not come while its cgroup is frozen. Raises EngineError."""
+        await self.call(lambda c: c.kill(container_id, "SIGKILL"), timeout_s=timeout_s)
+
     def close(self) -> None:
         """Take no more calls; does not wait for those under way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
