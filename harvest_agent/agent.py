@@ -50,7 +50,12 @@ class Agent:
             self._go.set()
         self._source = self._make_source() if source is None else source
         self._events = EventLog(settings.events, vm_id=settings.vm_id, kind=settings.kind)
-        self._housing: Housing = DockerHousing(settings) if settings.backend == "docker" else ProcessHousing(settings)
+        self._housing: Housing = housing_of(settings)
+
+    @property
+    def left_nothing(self) -> bool:
+        """After `run`: no container of the VM is left behind."""
+        return self._housing.clean
 
     async def run(self, stop: asyncio.Event) -> int:
         processes.become_subreaper()
@@ -86,7 +91,7 @@ class Agent:
             evicted_by = await self._until_end(vm, child, stop)
             if evicted_by is not None:
                 self._events.write(Happened.EVICTED, cores=vm.cores, by=evicted_by)
-                _log.info("VM evicted", by=evicted_by)
+                _log.info("VM evicted", vm=self._settings.vm_id, by=evicted_by)
                 await self._silence(child, stop)
             else:
                 await child.stop(_INVOKER_STOP_S)
@@ -174,6 +179,10 @@ class Agent:
             "FALLOW_PRICE": str(s.price),
             **self._housing.invoker_env(),
         }
+
+
+def housing_of(settings: AgentSettings) -> Housing:
+    return DockerHousing(settings) if settings.backend == "docker" else ProcessHousing(settings)
 
 
 def _check(settings: AgentSettings) -> None:

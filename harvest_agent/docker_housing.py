@@ -8,6 +8,7 @@ only: what is then left behind is found by the VM's lease, which stays.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ class DockerHousing:
         self._reaper = Reaper(leases, self._containers, cgroup_of=self._cgroup_of, remove_cgroup=self._remove_cgroup)
         self._info: EngineInfo | None = None
         self._tree: HostTree | None = None
-        self._clean = False  # no container of the VM is left
+        self.clean = False  # no container of the VM is left
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """A VM boots when its engine answers."""
@@ -70,7 +71,7 @@ class DockerHousing:
                 yield
             finally:
                 lease.cancel()
-                if self._clean:
+                if self.clean:
                     self._reaper.drop_lease()
 
     def make_cgroup(self, real_cores: float) -> str:
@@ -114,16 +115,30 @@ class DockerHousing:
             await self._remove_containers()
 
     async def clear(self) -> None:
-        self._clean = await self._remove_containers()
+        self.clean = await self._remove_containers()
 
     async def leave(self) -> None:
-        if self._clean:
+        if self.clean:
             await self._reaper.leave()
 
     def close(self) -> None:
-        if self._clean:
+        if self.clean:
             self._remove_cgroup(self._settings.vm_id)
         self._engine.close()
+
+    async def stand_by(self, stop: asyncio.Event) -> None:
+        if not await self.ready(stop):
+            return
+        self.clean = True
+        with contextlib.suppress(CgroupError):  # then dead VMs left none either
+            self._tree = self._make_tree()
+        async with self.kept(), asyncio.TaskGroup() as group:
+            watch = group.create_task(self.watch())
+            try:
+                await stop.wait()
+            finally:
+                watch.cancel()
+            await self.leave()
 
     async def _remove_containers(self) -> bool:
         vm_id = self._settings.vm_id

@@ -24,6 +24,7 @@ class Housing(Protocol):
     """One life of one VM; the methods are called in the order in which they stand here."""
 
     cgroup: VmCgroup | None  # None where CPU cannot be enforced
+    clean: bool  # after `clear`: no container is left
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """Waits for what the containers need; False where `stop` came first."""
@@ -63,12 +64,17 @@ class Housing(Protocol):
         """Removes the cgroup."""
         ...
 
+    async def stand_by(self, stop: asyncio.Event) -> None:
+        """Instead of all that: there is no VM now, and others may leave something behind. Until `stop`."""
+        ...
+
 
 class ProcessHousing:
     """Containers are descendants of the agent, which kills them as such; the cgroup finds the others."""
 
     def __init__(self, settings: AgentSettings) -> None:
         self.cgroup: VmCgroup | None = None
+        self.clean = True
         self._settings = settings
         self._parent = os.getppid()
         self._tree: HostTree | None = None  # set where this agent made it, and so removes it
@@ -130,6 +136,9 @@ class ProcessHousing:
                 remove_if_empty(self._shared_tree, LinuxKernel())  # the fleet is dead: the last agent out removes it
         except CgroupError as e:
             _log.error("a cgroup is left behind", error=str(e))
+
+    async def stand_by(self, stop: asyncio.Event) -> None:
+        await stop.wait()
 
 
 def dirs_of(cgroup: VmCgroup | None) -> str:
