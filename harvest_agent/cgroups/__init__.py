@@ -12,7 +12,8 @@ parent's.
 
 from harvest_agent.cgroups.docker import make_docker_tree, vm_cgroup
 from harvest_agent.cgroups.kernel import CgroupError, Kernel, LinuxKernel, quota_us, remove_below
-from harvest_agent.cgroups.tree import HostTree, make_host_tree, remove_host_tree, remove_if_empty
+from harvest_agent.cgroups.removal import remove_host_tree, remove_if_empty, vm_ids
+from harvest_agent.cgroups.tree import HostTree, make_host_tree
 from harvest_agent.cgroups.vm import VmCgroup
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "remove_host_tree",
     "remove_if_empty",
     "vm_cgroup",
+    "vm_ids",
 ]

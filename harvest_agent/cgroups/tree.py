@@ -125,20 +125,3 @@ def enable(path: Path, kernel: Kernel, *, further: tuple[str, ...] = ()) -> None
     for controller in ("cpu", *(c for c in further if c in there)):
         if controller not in passed_on:
             kernel.write(control, f"+{controller}")
-
-
-def remove_if_empty(tree: HostTree, kernel: Kernel) -> None:
-    """Removes the tree's own directories where no VM's is left in them."""
-    undo(tree.paths, kernel)
-
-
-def remove_host_tree(tree: HostTree, kernel: Kernel) -> None:
-    """Removes it with the empty VM directories in it. Raises CgroupError where a process is left inside."""
-    for path in tree.paths:
-        try:
-            for child in kernel.children(path) if kernel.exists(path) else []:
-                kernel.remove(child)
-            if kernel.exists(path):
-                kernel.remove(path)
-        except OSError as e:
-            raise CgroupError(f"cannot remove the cgroup: {why(e)}") from e
