@@ -109,10 +109,12 @@ class Engine:
             version=raw.get("ServerVersion", ""),
         )
 
-    async def containers(self, labels: Mapping[str, str]) -> list[FoundContainer]:
+    async def containers(
+        self, labels: Mapping[str, str], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> list[FoundContainer]:
         """All containers that carry these labels, ended ones too. Raises EngineError."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
-        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}))
+        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}), timeout_s=timeout_s)
         return [
             FoundContainer(
                 id=each["Id"],
