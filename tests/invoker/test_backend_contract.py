@@ -110,12 +110,7 @@ async def test_a_crash_breaks_the_connection_and_is_told_once(rig: Rig) -> None:
 
 async def test_an_end_at_rest_is_told(rig: Rig) -> None:
     ended = asyncio.Event()
-    code = (
-        "import os, threading\n"
-        "def main(a):\n"
-        "    threading.Timer(0.2, lambda: os._exit(1)).start()\n"
-        "    return {}"
-    )
+    code = "import os, threading\ndef main(a):\n    threading.Timer(0.2, lambda: os._exit(1)).start()\n    return {}"
     c = await rig.ready(code, on_exit=ended.set)
     assert isinstance(await c.post("/run", run()), Answer)
     async with asyncio.timeout(WAIT_S):
@@ -181,7 +176,9 @@ async def test_a_log_without_end_holds_nothing_back(rig: Rig) -> None:
 
 
 async def test_destroying_twice_and_what_an_action_left_running(rig: Rig) -> None:
-    code = "import subprocess\ndef main(a):\n    subprocess.Popen(['sleep', '600'], start_new_session=True)\n    return {}"
+    code = (
+        "import subprocess\ndef main(a):\n    subprocess.Popen(['sleep', '600'], start_new_session=True)\n    return {}"
+    )
     c = await rig.ready(code)
     assert isinstance(await c.post("/run", run()), Answer)
     await asyncio.gather(c.destroy(), c.destroy())
