@@ -92,7 +92,6 @@ class Engine:
         self._pull_threads = DaemonThreads(2, "docker-pull")
         self._ping_threads = DaemonThreads(1, "docker-ping")
         self._local = threading.local()  # the SDK's session is not made for several threads
-        self._clients: list[docker.APIClient] = []
 
     async def call(
         self,
@@ -116,7 +115,8 @@ class Engine:
         try:
             client = self._client(timeout_s)
             client.timeout = timeout_s
-            return work(client)
+            with contextlib.closing(client):  # its idle connections: the SDK keeps one for each URL it has ever asked
+                return work(client)
         except docker.errors.ImageNotFound as e:
             raise ImageNotThereError(_text(e)) from e
         except docker.errors.NotFound as e:
@@ -133,7 +133,6 @@ class Engine:
         if client is None:
             client = docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=timeout_s)
             self._local.client = client
-            self._clients.append(client)
         return client
 
     async def ping(self) -> None:
@@ -232,8 +231,6 @@ class Engine:
         """Take no more calls; does not wait for those under way."""
         for threads in (self._threads, self._pull_threads, self._ping_threads):
             threads.close()
-        for client in self._clients:
-            client.close()
 
 
 def _attach(client: docker.APIClient, container_id: str) -> int:

@@ -46,7 +46,7 @@ class Rig:
         return container
 
 
-@pytest.fixture(params=["process", "docker"])
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
 async def rig(request: pytest.FixtureRequest, run_dir: Path) -> AsyncIterator[Rig]:
     made: Rig
     if request.param == "process":

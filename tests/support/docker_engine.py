@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import tarfile
@@ -34,17 +35,20 @@ def _base(client: docker.APIClient) -> str:
 
 
 @functools.cache
-def runtime_image(*, kinds: bool = True, sentinels: bool = True, http: str = "1.1") -> str:
+def runtime_image(
+    *, kinds: bool = True, sentinels: bool = True, http: str = "1.1", command: str = '["python3", "/server.py"]'
+) -> str:
     """The name of an image of `runtime_image/server.py`, built where it is not. `kinds` = it says that it is one of
     the platform's own runtimes, else it is a blackbox."""
-    name = f"fallow-test/runtime:{'own' if kinds else 'blackbox'}-{int(sentinels)}-{http}"
+    digest = hashlib.sha256(f"{kinds} {sentinels} {http} {command}".encode() + _SERVER.read_bytes()).hexdigest()
+    name = f"fallow-test/runtime:{digest[:12]}"
     with engine_client() as client:
         lines = [
             f"FROM {_base(client)}",
             "COPY server.py /server.py",
             f"ENV SENTINELS={int(sentinels)} HTTP={http} PYTHONDONTWRITEBYTECODE=1",
             *([f'LABEL {KINDS_LABEL}="{",".join(KINDS)}"', "USER 65534:65534"] if kinds else []),
-            'CMD ["python3", "/server.py"]',
+            f"CMD {command}",
         ]
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w") as tar:
