@@ -86,7 +86,9 @@ class Agent:
         except OSError as e:
             raise FatalError(f"cannot serve on {self._settings.socket!r}: {e}") from e
         self._events.write(Happened.JOINED, cores=vm.cores)
-        _log.info("VM joined", vm=vm.state().vm_id, cores=vm.cores, cpu_note=vm.state().cpu_note)
+        note = vm.state().cpu_note
+        cpu = f"not enforced ({note})" if note else "enforced"
+        _log.info("VM joined", vm=self._settings.vm_id, cores=vm.cores, cpu=cpu)
         try:
             evicted_by = await self._until_end(vm, child, stop)
             if evicted_by is not None:

@@ -56,7 +56,7 @@ async def running(here: Cluster, vm_id: str, count: int) -> None:
 async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **of(here, short_dir)) as vm:
         await running(here, "h1", 2)
-        assert (short_dir / "leases/h1").exists()
+        assert (short_dir / "leases/h1.lease").exists()
         _, state = await vm.call("GET", "/v1/state")
         assert state["cpu_enforced"] == bool(here.cgroups())
         assert await vm.stop() == 0
