@@ -19,7 +19,6 @@ from fallow.traces.vms import Life
 from harvest_agent import processes
 from harvest_agent.api import AgentApi, UnixServer
 from harvest_agent.child import InvokerChild
-from harvest_agent.docker_housing import DockerHousing
 from harvest_agent.emulator import EmulatedVm
 from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
@@ -184,7 +183,11 @@ class Agent:
 
 
 def housing_of(settings: AgentSettings) -> Housing:
-    return DockerHousing(settings) if settings.backend == "docker" else ProcessHousing(settings)
+    if settings.backend == "docker":
+        from harvest_agent.docker_housing import DockerHousing  # the SDK is no part of a process without Docker
+
+        return DockerHousing(settings)
+    return ProcessHousing(settings)
 
 
 def _check(settings: AgentSettings) -> None:

@@ -149,7 +149,7 @@ class DockerHousing:
         if self._tree is None:
             return None
         cgroup = vm_cgroup(self._tree, vm_id, self._kernel)
-        return cgroup if any(self._kernel.exists(d) for d in cgroup.dirs) else None
+        return cgroup if cgroup.exists() else None
 
     def _remove_cgroup(self, vm_id: str) -> None:
         if self._tree is None:

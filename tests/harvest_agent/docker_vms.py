@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
 
@@ -55,11 +57,43 @@ class Cluster:
 
         return await self.engine.call(work, timeout_s=60)
 
+    async def ids(self) -> set[str]:
+        return {c.id for c in await self.engine.containers({CLUSTER_LABEL: self.id})}
+
+    async def running(self, vm_id: str, count: int) -> None:
+        """Waits until the VM has so many containers, and all run."""
+
+        async def all_run() -> bool:
+            return (await self.holding()).get(vm_id, []) == ["running"] * count
+
+        await becomes(all_run)
+
     def cgroups(self) -> list[Path]:
         """What is left of the cluster's tree, in every hierarchy."""
         names = (self.id, self.id.replace("-", "_"))
         bases = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
         return [p for base in bases for p in base.glob("*fallow*") if any(name in p.name for name in names)]
+
+
+async def becomes(condition: Callable[[], Awaitable[Any]], *, within_s: float = 60.0) -> Any:
+    """Polls until the condition holds; the deadline only ends a test that has failed."""
+    async with asyncio.timeout(within_s):
+        while not (value := await condition()):
+            await asyncio.sleep(0.1)
+        return value
+
+
+def pid_of(script: Path) -> int:
+    """Of the process that runs this script."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(script).encode() in words:
+                return int(name)
+    raise AssertionError(f"nobody runs {script}")
 
 
 @asynccontextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,10 @@ import pytest
 
 from harvest_agent.agent import EXIT_EVICTED
 
-from .docker_vms import Cluster, cluster, invoker_command
+from .docker_vms import Cluster, becomes, invoker_command, pid_of
 from .vms import Served, agent, events
 
 pytestmark = [pytest.mark.docker]
-
-
-@pytest.fixture
-async def here() -> AsyncIterator[Cluster]:
-    async with cluster() as found:
-        yield found
-
-
-async def until(condition: Callable[[], Awaitable[Any]], *, within_s: float = 60.0) -> Any:
-    """The deadline only ends a test that has failed."""
-    async with asyncio.timeout(within_s):
-        while not (value := await condition()):
-            await asyncio.sleep(0.1)
-        return value
 
 
 def of(here: Cluster, folder: Path, *, containers: int = 2, **settings: object) -> dict[str, object]:
@@ -46,16 +31,9 @@ def of(here: Cluster, folder: Path, *, containers: int = 2, **settings: object) 
     }
 
 
-async def running(here: Cluster, vm_id: str, count: int) -> None:
-    async def all_run() -> bool:
-        return (await here.holding()).get(vm_id, []) == ["running"] * count
-
-    await until(all_run)
-
-
 async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **of(here, short_dir)) as vm:
-        await running(here, "h1", 2)
+        await here.running("h1", 2)
         assert (short_dir / "leases/h1.lease").exists()
         _, state = await vm.call("GET", "/v1/state")
         assert state["cpu_enforced"] == bool(here.cgroups())
@@ -68,18 +46,18 @@ async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path,
 
 async def test_what_containers_use_is_seen_though_they_are_siblings(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **of(here, short_dir)) as vm:
-        await running(here, "h1", 2)
+        await here.running("h1", 2)
 
         async def used() -> Any:
             _, state = await vm.call("GET", "/v1/state")
             return state["cpu_used"] > 0.3 and state["memory_used_mb"] > 0
 
-        await until(used)
+        await becomes(used)
 
 
 async def test_an_evicted_vm_is_frozen_and_then_nothing_is_left(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **of(here, short_dir, link_loss_s=2)) as vm:
-        await running(here, "h1", 2)
+        await here.running("h1", 2)
         assert (await vm.call("POST", "/v1/evict", {"notice_s": 0}))[0] == 204
         assert await vm.ended() == EXIT_EVICTED
     assert await here.holding() == {}
@@ -88,15 +66,15 @@ async def test_an_evicted_vm_is_frozen_and_then_nothing_is_left(short_dir: Path,
 
 async def test_a_dead_invoker_takes_its_containers_along(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **of(here, short_dir)):
-        await running(here, "h1", 2)
-        before = await ids(here)
+        await here.running("h1", 2)
+        before = await here.ids()
         os.kill(pid_of(short_dir / "docker_invoker.py"), signal.SIGKILL)
 
         async def anew() -> bool:
-            now = await ids(here)
+            now = await here.ids()
             return len(now) == 2 and not now & before
 
-        await until(anew)
+        await becomes(anew)
 
 
 @asynccontextmanager
@@ -109,8 +87,8 @@ async def two_vms(here: Cluster, folder: Path) -> AsyncIterator[tuple[Served, Se
         agent(folder / "1", **of(here, folder / "1", lease_dir=leases)) as dead,
         agent(folder / "2", vm_id="h2", **of(here, folder / "2", lease_dir=leases, containers=1)) as other,
     ):
-        await running(here, "h1", 2)
-        await running(here, "h2", 1)
+        await here.running("h1", 2)
+        await here.running("h2", 1)
         invoker = pid_of(folder / "1/docker_invoker.py")
         os.kill(invoker, signal.SIGSTOP)
         dead.process.kill()
@@ -126,7 +104,7 @@ async def test_what_a_killed_agent_left_is_removed_by_another(short_dir: Path, h
         async def reaped() -> bool:
             return await here.holding() == {"h2": ["running"]}
 
-        await until(reaped)
+        await becomes(reaped)
         assert (await other.call("GET", "/v1/state"))[0] == 200
         assert await other.stop() == 0
     assert await here.holding() == {}
@@ -139,19 +117,3 @@ async def test_the_last_vm_waits_for_the_lease_of_a_dead_one(short_dir: Path, he
         assert await last.stop() == 0
         assert await here.holding() == {}
         assert here.cgroups() == []
-
-
-async def ids(here: Cluster) -> set[str]:
-    return {c.id for c in await here.engine.containers({"fallow.cluster": here.id})}
-
-
-def pid_of(script: Path) -> int:
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if str(script).encode() in words:
-                return int(name)
-    raise AssertionError(f"nobody runs {script}")
