@@ -23,7 +23,6 @@ from harvest_agent.housing import dirs_of, freeze
 from harvest_agent.leases import Leases
 from harvest_agent.reaper import REMOVE_TIMEOUT_S, Reaper
 
-_INFO_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
 _RACES = 3  # with a VM that leaves and removes the empty tree of the cluster
 
@@ -45,21 +44,23 @@ class DockerHousing:
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """A VM boots when its engine answers."""
+        async with asyncio.TaskGroup() as group:
+            asking, stopping = group.create_task(self._ask()), group.create_task(stop.wait())
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()
+            stopping.cancel()
+        return self._info is not None and not stop.is_set()
+
+    async def _ask(self) -> None:
         told = False
-        while not stop.is_set():
+        while self._info is None:
             try:
                 self._info = await self._engine.info()
-                return True
             except EngineError as e:
                 if not told:
                     _log.warning("the VM waits for the Docker Engine", vm=self._settings.vm_id, error=str(e))
                 told = True
-            try:
-                async with asyncio.timeout(_RETRY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        return False
+                await asyncio.sleep(_RETRY_S)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

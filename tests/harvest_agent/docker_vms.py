@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
+from support.engine_proxy import EngineProxy
 
 IMAGE = os.environ.get("FALLOW_TEST_IMAGE", "fallow-standin:bookworm")
 
@@ -20,7 +21,7 @@ IMAGE = os.environ.get("FALLOW_TEST_IMAGE", "fallow-standin:bookworm")
 INVOKER = """
 import os, sys, time
 import docker
-c = docker.APIClient(base_url=os.environ.get("ENGINE"), version="auto")
+c = docker.APIClient(base_url=os.environ.get("ENGINE") or None, version="auto")
 labels = {"fallow.cluster": os.environ["FALLOW_CLUSTER"], "fallow.vm": os.environ["FALLOW_VM_ID"]}
 parent = os.environ["FALLOW_CGROUP_PARENT"]
 config = c.create_host_config(cgroup_parent=parent or None, network_mode="none")
@@ -106,6 +107,24 @@ async def cluster() -> AsyncIterator[Cluster]:
         for container in await found.engine.containers({CLUSTER_LABEL: found.id}):
             await found.engine.remove(container.id, timeout_s=30)
         found.engine.close()
+
+
+def through(proxy: EngineProxy) -> dict[str, str]:
+    """The environment of an agent that meets the engine at a proxy, while its invoker meets it itself."""
+    return {"DOCKER_HOST": proxy.url, "ENGINE": os.environ.get("DOCKER_HOST", "")}
+
+
+def docker_vm(here: Cluster, folder: Path, *, containers: int = 2, **settings: object) -> dict[str, Any]:
+    """The settings of an agent."""
+    return {
+        "backend": "docker",
+        "cluster": here.id,
+        "lease_dir": folder / "leases",
+        "invoker": invoker_command(folder, containers=containers),
+        "cores": 1.0,
+        "core_scale": 0.2,
+        **settings,
+    }
 
 
 def invoker_command(folder: Path, *, containers: int) -> str:

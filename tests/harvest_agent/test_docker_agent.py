@@ -13,26 +13,14 @@ import pytest
 
 from harvest_agent.agent import EXIT_EVICTED
 
-from .docker_vms import Cluster, becomes, invoker_command, pid_of
+from .docker_vms import Cluster, becomes, docker_vm, pid_of
 from .vms import Served, agent, events
 
 pytestmark = [pytest.mark.docker]
 
 
-def of(here: Cluster, folder: Path, *, containers: int = 2, **settings: object) -> dict[str, object]:
-    return {
-        "backend": "docker",
-        "cluster": here.id,
-        "lease_dir": folder / "leases",
-        "invoker": invoker_command(folder, containers=containers),
-        "cores": 1.0,
-        "core_scale": 0.2,
-        **settings,
-    }
-
-
 async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path, here: Cluster) -> None:
-    async with agent(short_dir, **of(here, short_dir)) as vm:
+    async with agent(short_dir, **docker_vm(here, short_dir)) as vm:
         await here.running("h1", 2)
         assert (short_dir / "leases/h1.lease").exists()
         _, state = await vm.call("GET", "/v1/state")
@@ -45,7 +33,7 @@ async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path,
 
 
 async def test_what_containers_use_is_seen_though_they_are_siblings(short_dir: Path, here: Cluster) -> None:
-    async with agent(short_dir, **of(here, short_dir)) as vm:
+    async with agent(short_dir, **docker_vm(here, short_dir)) as vm:
         await here.running("h1", 2)
 
         async def used() -> Any:
@@ -56,7 +44,7 @@ async def test_what_containers_use_is_seen_though_they_are_siblings(short_dir: P
 
 
 async def test_an_evicted_vm_is_frozen_and_then_nothing_is_left(short_dir: Path, here: Cluster) -> None:
-    async with agent(short_dir, **of(here, short_dir, link_loss_s=2)) as vm:
+    async with agent(short_dir, **docker_vm(here, short_dir, link_loss_s=2)) as vm:
         await here.running("h1", 2)
         assert (await vm.call("POST", "/v1/evict", {"notice_s": 0}))[0] == 204
         assert await vm.ended() == EXIT_EVICTED
@@ -65,7 +53,7 @@ async def test_an_evicted_vm_is_frozen_and_then_nothing_is_left(short_dir: Path,
 
 
 async def test_a_dead_invoker_takes_its_containers_along(short_dir: Path, here: Cluster) -> None:
-    async with agent(short_dir, **of(here, short_dir)):
+    async with agent(short_dir, **docker_vm(here, short_dir)):
         await here.running("h1", 2)
         before = await here.ids()
         os.kill(pid_of(short_dir / "docker_invoker.py"), signal.SIGKILL)
@@ -84,8 +72,8 @@ async def two_vms(here: Cluster, folder: Path) -> AsyncIterator[tuple[Served, Se
         (folder / name).mkdir()
     leases = folder / "leases"
     async with (
-        agent(folder / "1", **of(here, folder / "1", lease_dir=leases)) as dead,
-        agent(folder / "2", vm_id="h2", **of(here, folder / "2", lease_dir=leases, containers=1)) as other,
+        agent(folder / "1", **docker_vm(here, folder / "1", lease_dir=leases)) as dead,
+        agent(folder / "2", vm_id="h2", **docker_vm(here, folder / "2", lease_dir=leases, containers=1)) as other,
     ):
         await here.running("h1", 2)
         await here.running("h2", 1)
