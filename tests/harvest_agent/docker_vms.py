@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
+from support.docker_engine import runtime_image
 from support.engine_proxy import EngineProxy
-
-IMAGE = os.environ.get("FALLOW_TEST_IMAGE", "fallow-standin:bookworm")
 
 # What the Docker backend does as far as an agent can see it: containers with the VM's labels in the VM's cgroup.
 INVOKER = """
@@ -52,7 +51,7 @@ class Cluster:
 
         def work(client) -> str:  # type: ignore[no-untyped-def]
             config = client.create_host_config(cgroup_parent=cgroup_parent, network_mode="none")
-            made = client.create_container(IMAGE, ["sleep", "600"], host_config=config, labels=labels)
+            made = client.create_container(runtime_image(), ["sleep", "600"], host_config=config, labels=labels)
             client.start(made["Id"])
             return str(made["Id"])
 
@@ -129,5 +128,5 @@ def docker_vm(here: Cluster, folder: Path, *, containers: int = 2, **settings: o
 
 def invoker_command(folder: Path, *, containers: int) -> str:
     script = folder / "docker_invoker.py"
-    script.write_text(INVOKER.replace("@IMAGE@", IMAGE))
+    script.write_text(INVOKER.replace("@IMAGE@", runtime_image()))
     return f"{sys.executable} {script} {containers}"
