@@ -24,7 +24,6 @@ from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
 from harvest_agent.housing import KILL_TIMEOUT_S, Housing, ProcessHousing
 from harvest_agent.sources import Source, StaticSource, TracePlayer
-from harvest_agent.usage import meter
 
 EXIT_EVICTED = 75
 _SAMPLE_PERIOD_S = 1.0
@@ -109,11 +108,10 @@ class Agent:
 
     async def _until_end(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> str | None:
         """Lets the VM live; answers who evicted it, or None where it is asked to stop."""
-        usage = meter(self._housing.cgroup, without=child.owned)
 
-        def sample() -> None:
-            vm.measured(usage.sample(clock.mono_s()))
+        async def sample() -> None:
             processes.reap_orphans(child.owned())
+            vm.measured(await self._housing.usage(clock.mono_s(), without=child.owned))
 
         async with asyncio.TaskGroup() as group:
             loops = [

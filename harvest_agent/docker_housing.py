@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from fallow.infra.settings import AgentSettings
 from harvest_agent import host
 from harvest_agent.cgroups import CgroupError, HostTree, Kernel, LinuxKernel, VmCgroup, remove_if_empty, vm_cgroup
 from harvest_agent.containers import ClusterContainers
+from harvest_agent.docker_usage import EngineUsage
 from harvest_agent.housing import dirs_of, freeze
 from harvest_agent.leases import Leases
 from harvest_agent.reaper import REMOVE_TIMEOUT_S, Reaper
+from harvest_agent.usage import CgroupUsage, Usage
 
 _RETRY_S = 1.0
 _RACES = 3  # with a VM that leaves and removes the empty tree of the cluster
@@ -38,6 +40,8 @@ class DockerHousing:
         self._containers = ClusterContainers(self._engine, settings.cluster)
         leases = Leases(Path(settings.lease_dir), settings.vm_id)
         self._reaper = Reaper(leases, self._containers, cgroup_of=self._cgroup_of, remove_cgroup=self._remove_cgroup)
+        self._engine_usage = EngineUsage(self._engine, self._containers.labels(settings.vm_id))
+        self._meter: CgroupUsage | None = None
         self._info: EngineInfo | None = None
         self._tree: HostTree | None = None
         self.clean = False  # no container of the VM is left
@@ -106,6 +110,13 @@ class DockerHousing:
 
     async def watch(self) -> None:
         await self._reaper.watch()
+
+    async def usage(self, now_mono_s: float, *, without: Callable[[], Collection[int]]) -> Usage:
+        if self._meter is None and self.cgroup is not None and self.cgroup.cpu_ns() is not None:
+            self._meter = CgroupUsage(self.cgroup)
+        if self._meter is not None:
+            return self._meter.sample(now_mono_s)
+        return await self._engine_usage.sample(now_mono_s)
 
     async def invoker_died(self) -> None:
         await self._remove_containers()

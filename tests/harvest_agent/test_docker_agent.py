@@ -32,8 +32,12 @@ async def test_a_stopped_vm_leaves_no_container_lease_or_cgroup(short_dir: Path,
     assert [e["event"] for e in events(short_dir / "events.jsonl")] == ["joined", "gone"]
 
 
-async def test_what_containers_use_is_seen_though_they_are_siblings(short_dir: Path, here: Cluster) -> None:
-    async with agent(short_dir, **docker_vm(here, short_dir)) as vm:
+@pytest.mark.parametrize("cgroup_root", ["auto", "none"])
+async def test_what_containers_use_is_seen_though_they_are_siblings(
+    short_dir: Path, here: Cluster, cgroup_root: str
+) -> None:
+    """By the VM's cgroup, or else by the engine."""
+    async with agent(short_dir, cgroup_root=cgroup_root, **docker_vm(here, short_dir)) as vm:
         await here.running("h1", 2)
 
         async def used() -> Any:
@@ -50,6 +54,22 @@ async def test_an_evicted_vm_is_frozen_and_then_nothing_is_left(short_dir: Path,
         assert await vm.ended() == EXIT_EVICTED
     assert await here.holding() == {}
     assert here.cgroups() == []
+
+
+async def test_an_evicted_vm_without_a_cgroup_leaves_nothing_either(short_dir: Path, here: Cluster) -> None:
+    """Nothing can freeze its containers: they are gone as soon as it falls silent."""
+    async with agent(short_dir, cgroup_root="none", link_loss_s=600, **docker_vm(here, short_dir)) as vm:
+        await here.running("h1", 2)
+        _, state = await vm.call("GET", "/v1/state")
+        assert (state["cpu_enforced"], state["cpu_note"]) == (False, "switched off (cgroup_root = none)")
+        assert (await vm.call("POST", "/v1/evict", {"notice_s": 0}))[0] == 204
+
+        async def none_left() -> bool:
+            return await here.holding() == {}
+
+        await becomes(none_left)
+        vm.process.send_signal(signal.SIGTERM)  # cuts the silence short
+        assert await vm.ended() == EXIT_EVICTED
 
 
 async def test_a_dead_invoker_takes_its_containers_along(short_dir: Path, here: Cluster) -> None:
