@@ -119,7 +119,13 @@ class DockerHousing:
         return await self._engine_usage.sample(now_mono_s)
 
     async def invoker_died(self) -> None:
-        await self._remove_containers()
+        """The VM lives on, so its quota is left alone; a container may be frozen of its own accord."""
+        try:
+            if self.cgroup is not None:
+                self.cgroup.thaw_inside()
+        except CgroupError as e:
+            _log.warning("the containers of the dead invoker cannot be thawed", error=str(e))
+        await self._containers.remove(self._settings.vm_id, None, timeout_s=REMOVE_TIMEOUT_S)
 
     async def silence(self) -> None:
         """Where nothing can be frozen, the containers are removed now: the stopped invoker does not see it."""

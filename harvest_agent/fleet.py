@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from harvest_agent.fleet_docker import FleetDocker
 
 _STOP_TIMEOUT_S = 11.0  # an agent gives its invoker 8 s
+_DOCKER_STOP_TIMEOUT_S = 20.0  # and as long again to an engine that has to remove its containers
 _KILL_TIMEOUT_S = 5.0
 
 _log = get_logger("harvest_agent.fleet")
@@ -198,7 +199,8 @@ class Fleet:
         for timer in list(self._timers):
             timer.cancel()
         children = [m.child for m in self._members.values() if m.child is not None]
-        ended = await asyncio.gather(*(c.terminate(_STOP_TIMEOUT_S) for c in children))
+        timeout_s = _STOP_TIMEOUT_S if self._docker is None else _DOCKER_STOP_TIMEOUT_S
+        ended = await asyncio.gather(*(c.terminate(timeout_s) for c in children))
         for child, ok in zip(children, ended, strict=True):
             if not ok:
                 _log.error("agent did not stop in time", pid=child.pid)

@@ -96,6 +96,12 @@ def pid_of(script: Path) -> int:
     raise AssertionError(f"nobody runs {script}")
 
 
+def quota(here: Cluster, vm_id: str) -> list[str]:
+    """What the kernel keeps of the VM's quota, in the words of its version."""
+    files = [path / vm_id / name for path in here.cgroups() for name in ("cpu.cfs_quota_us", "cpu.max")]
+    return [file.read_text() for file in files if file.exists()]
+
+
 @asynccontextmanager
 async def cluster() -> AsyncIterator[Cluster]:
     """Removes what a failed test leaves."""

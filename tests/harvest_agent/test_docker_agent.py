@@ -13,7 +13,7 @@ import pytest
 
 from harvest_agent.agent import EXIT_EVICTED
 
-from .docker_vms import Cluster, becomes, docker_vm, pid_of
+from .docker_vms import Cluster, becomes, docker_vm, pid_of, quota
 from .vms import Served, agent, events
 
 pytestmark = [pytest.mark.docker]
@@ -75,7 +75,7 @@ async def test_an_evicted_vm_without_a_cgroup_leaves_nothing_either(short_dir: P
 async def test_a_dead_invoker_takes_its_containers_along(short_dir: Path, here: Cluster) -> None:
     async with agent(short_dir, **docker_vm(here, short_dir)):
         await here.running("h1", 2)
-        before = await here.ids()
+        before, its_quota = await here.ids(), quota(here, "h1")
         os.kill(pid_of(short_dir / "docker_invoker.py"), signal.SIGKILL)
 
         async def anew() -> bool:
@@ -83,6 +83,7 @@ async def test_a_dead_invoker_takes_its_containers_along(short_dir: Path, here: 
             return len(now) == 2 and not now & before
 
         await becomes(anew)
+        assert quota(here, "h1") == its_quota
 
 
 @asynccontextmanager
@@ -125,3 +126,21 @@ async def test_the_last_vm_waits_for_the_lease_of_a_dead_one(short_dir: Path, he
         assert await last.stop() == 0
         assert await here.holding() == {}
         assert here.cgroups() == []
+
+
+async def test_a_vm_that_stops_leaves_living_ones_alone(short_dir: Path, here: Cluster) -> None:
+    one, two = short_dir / "1", short_dir / "2"
+    one.mkdir()
+    two.mkdir()
+    leases = short_dir / "leases"
+    async with (
+        agent(one, **docker_vm(here, one, lease_dir=leases)) as stopping,
+        agent(two, vm_id="h2", **docker_vm(here, two, lease_dir=leases, containers=1)),
+    ):
+        await here.running("h1", 2)
+        await here.running("h2", 1)
+        assert await stopping.stop() == 0
+        assert await here.holding() == {"h2": ["running"]}
+        assert bool(quota(here, "h2")) == bool(here.cgroups())
+        assert not quota(here, "h1")
+    assert here.cgroups() == []
