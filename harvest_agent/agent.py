@@ -169,8 +169,7 @@ class Agent:
 
     def _invoker_env(self) -> dict[str, str]:
         s = self._settings
-        return {
-            **self._env,
+        own = {
             tasks.PARENT_DEATH_ENV: "1",
             "FALLOW_AGENT_SOCKET": s.socket,
             "FALLOW_VM_ID": s.vm_id,
@@ -179,6 +178,8 @@ class Agent:
             "FALLOW_PRICE": str(s.price),
             **self._housing.invoker_env(),
         }
+        replaced = {f"{name}_FILE" for name in own}  # what the agent read from a file it hands on as it is
+        return {name: value for name, value in self._env.items() if name not in replaced} | own
 
 
 def housing_of(settings: AgentSettings) -> Housing:
