@@ -192,7 +192,12 @@ class Executor:
                 waits = self._waits(self._calls[(activation_id, attempt)], instruction.waited)
                 self._return(instruction.controller_id, (activation_id, attempt), instruction.reason, waits)
             case FailUnstarted(activation_id=activation_id, attempt=attempt):
-                self._fail_unstarted(self._calls[(activation_id, attempt)], instruction.error, instruction.waited)
+                call = self._calls[(activation_id, attempt)]
+                if self._backend.trouble:  # another VM may well have a container for it
+                    waits = self._waits(call, instruction.waited)
+                    self._return(instruction.controller_id, call.key, ReturnReason.UNHEALTHY, waits)
+                else:
+                    self._fail_unstarted(call, instruction.error, instruction.waited)
             case AbandonRun(activation_id=activation_id, attempt=attempt):
                 self._abandon(self._calls[(activation_id, attempt)])
             case _:

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fallow.infra.engine import Engine, EngineError
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `docker` need an engine. Where none answers they are skipped and say so; with
+    FALLOW_TEST_DOCKER=required, as CI sets it, that is an error."""
+    marked = [item for item in items if item.get_closest_marker("docker")]
+    why = _no_engine() if marked else ""
+    if why and os.environ.get("FALLOW_TEST_DOCKER") == "required":
+        pytest.exit(f"{len(marked)} tests need a Docker Engine: {why}", returncode=4)
+    for item in marked if why else []:
+        item.add_marker(pytest.mark.skip(reason=f"needs a Docker Engine: {why}"))
+
+
+def _no_engine() -> str:
+    """Why there is none, "" where there is."""
+
+    async def ask() -> str:
+        engine = Engine(threads=1)
+        try:
+            await engine.info()
+        except EngineError as e:
+            return str(e)
+        finally:
+            engine.close()
+        return ""
+
+    return asyncio.run(ask())
 
 
 @pytest.fixture
