@@ -12,7 +12,7 @@ from fallow.traces.generated.invocations import generate_invocations
 from fallow.traces.generated.vms import generate_vm_traces
 from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
-from fallow.traces.plan import BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
+from fallow.traces.plan import COLD_STARTS, BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
 from fallow.traces.vms import Life, VmTrace
 from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
@@ -125,6 +125,7 @@ def _replay_plan(
             vm_mean_cores=REGULAR_CORES + harvest_cores,
             machine_cores=real_cores(),
             seed=options.seed,
+            cold=COLD_STARTS[options.runtime],
             vm_memory_mb=vms[0].memory_mb,
             vms_memory_mb=vms[0].memory_mb * vms_at_once(vm.id for vm in vms),
         )
