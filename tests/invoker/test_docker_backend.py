@@ -91,7 +91,8 @@ async def test_a_container_is_held_in_and_named(rig: Rig) -> None:
         "def main(a):\n"
         "    status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
         "    return {'root': tried('/x'), 'tmp': tried('/tmp/x'), 'uid': os.getuid(),\n"
-        "            'caps': status['CapBnd'].strip(), 'new': status['NoNewPrivs'].strip(), 'host': os.environ['__OW_API_HOST'],\n"
+        "            'caps': status['CapBnd'].strip(), 'new': status['NoNewPrivs'].strip(),\n"
+        "            'host': os.environ['__OW_API_HOST'],\n"
         "            'files': __import__('resource').getrlimit(7)[0]}"
     )
     c = await ready(backend, code)
