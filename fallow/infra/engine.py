@@ -87,6 +87,14 @@ class ContainerState:
     addresses: Mapping[str, str]  # its IP address by network
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerUse:
+    """What the processes of one container have used and hold."""
+
+    cpu_ns: int  # since its start
+    memory_mb: float  # resident
+
+
 class Engine:
     """One Docker Engine, found as every Docker client finds it: DOCKER_HOST, else /var/run/docker.sock."""
 
@@ -154,10 +162,12 @@ class Engine:
             version=raw.get("ServerVersion", ""),
         )
 
-    async def containers(self, labels: Mapping[str, str]) -> list[FoundContainer]:
+    async def containers(
+        self, labels: Mapping[str, str], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> list[FoundContainer]:
         """All containers that carry these labels, ended ones too. Raises EngineError."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
-        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}))
+        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}), timeout_s=timeout_s)
         return [
             FoundContainer(
                 id=each["Id"],
@@ -174,6 +184,10 @@ class Engine:
             await self.call(lambda c: c.remove_container(container_id, force=True, v=True), timeout_s=timeout_s)
         except NotThereError:
             return
+
+    async def kill(self, container_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Send SIGKILL and wait for the end, which does not come while its cgroup is frozen. Raises EngineError."""
+        await self.call(lambda c: c.kill(container_id, "SIGKILL"), timeout_s=timeout_s)
 
     async def create(self, name: str, config: Mapping[str, Any]) -> str:
         """Create a container from the body of the API's own call; returns its id. Raises EngineError,
@@ -202,6 +216,17 @@ class Engine:
             out_of_memory=bool(state.get("OOMKilled")),
             error=state.get("Error") or "",
             addresses={name: net.get("IPAddress") or "" for name, net in networks.items()},
+        )
+
+    async def use(self, container_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ContainerUse:
+        """All 0 for a container that does not run. Raises EngineError."""
+        raw: dict[str, Any] = await self.call(
+            lambda c: c.stats(container_id, stream=False, one_shot=True), timeout_s=timeout_s
+        )
+        cpu, memory = raw.get("cpu_stats") or {}, (raw.get("memory_stats") or {}).get("stats") or {}
+        resident = memory.get("total_rss", memory.get("anon", 0))  # cgroup version 1, version 2
+        return ContainerUse(
+            cpu_ns=int((cpu.get("cpu_usage") or {}).get("total_usage", 0)), memory_mb=resident / (1 << 20)
         )
 
     async def pause(self, container_id: str) -> None:
