@@ -158,10 +158,11 @@ async def test_the_end_does_not_wait_for_an_engine_that_hangs(
         await docker.close()
     assert isinstance((await asyncio.gather(starting, return_exceptions=True))[0], (StartError, asyncio.CancelledError))
     proxy.resume()
-    monkeypatch.delenv("DOCKER_HOST")
-    second = DockerBackend(placement=Placement(cluster=cluster, vm_id="v1"), images=(runtime_image(),))
-    await second.open()  # removes what the first had to leave
-    await second.close()
+    with monkeypatch.context() as patch:
+        patch.delenv("DOCKER_HOST")
+        second = DockerBackend(placement=Placement(cluster=cluster, vm_id="v1"), images=(runtime_image(),))
+        await second.open()  # removes what the first had to leave
+        await second.close()
 
 
 async def test_no_engine_at_the_start_is_told(monkeypatch: pytest.MonkeyPatch, short_dir: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fallow.core.model import ContainerId
+from fallow.infra import clock
 from fallow.infra.engine import Engine, EngineAwayError, EngineError, ImageNotThereError
 from fallow.infra.log import get_logger
 from fallow.infra.tasks import every
@@ -27,6 +28,9 @@ from invoker.backends.docker.removal import Removals
 from invoker.logs import SentinelHabit
 
 PING_EVERY_S = 1.0
+# After a start that was given up: the engine may yet make what it was asked for, and nobody waits for that any more.
+DOUBT_S = 120.0
+SWEEP_EVERY_S = 5.0
 UNREACHABLE_NETWORKS = ("host", "none")  # drivers whose containers have no address of their own
 
 log = get_logger("invoker.docker")
@@ -62,6 +66,8 @@ class DockerBackend:
         self._habits: dict[str, SentinelHabit] = {}
         self._numbers = itertools.count(1)
         self._live: dict[str, DockerContainer] = {}  # by name, from before its creation until it is removed
+        self._doubt_until_mono_s = 0.0
+        self._swept_mono_s = 0.0
         self._ended_cpu_s = 0.0
         self._closing: asyncio.Future[None] | None = None
 
@@ -114,8 +120,10 @@ class DockerBackend:
     async def _look(self) -> None:
         try:
             await self._engine.ping()
-            if self.trouble:
-                await self._sweep()  # what it was asked for and did later, when nobody waited for it any more
+            now_s = clock.mono_s()
+            if self.trouble or (now_s < self._doubt_until_mono_s and now_s - self._swept_mono_s >= SWEEP_EVERY_S):
+                self._swept_mono_s = now_s
+                await self._sweep()
         except EngineError as e:
             self._away(e)
             return
@@ -194,6 +202,7 @@ class DockerBackend:
                 await container.start()
             except EngineAwayError as e:
                 self._away(e)  # at once: what fails for it is no fault of its own
+                self._doubt_until_mono_s = clock.mono_s() + DOUBT_S
                 container.begin_end()  # it ends when the engine is back: nobody need wait for that
                 raise StartError(str(e)) from e
             except BaseException:
