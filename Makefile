@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test check bench functions-bench calibrate clean
+.PHONY: help setup demo compare test check images bench functions-bench calibrate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -27,10 +27,16 @@ test: setup ## set up, then every test
 check: setup ## lint, types, arrows between the rooms
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+images: ## build the Docker images of the platform and of the runtimes
+	@sh scripts/images.sh
+
 bench: setup ## measure the warm path against the bare floor, in one interleaved run
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
-functions-bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
+functions-images: ## build the Docker images of the platform and of the runtimes
+	@sh scripts/images.sh
+
+bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
 	@$(BIN)/python -m loadtest.functions_bench $(ARGS)
 
 calibrate: setup ## hold the generated traces against the published curves and renew docs/calibration.*

@@ -16,20 +16,20 @@ from fallow.infra.log import get_logger
 from fallow.infra.settings import AgentSettings
 from fallow.infra.tasks import FatalError
 from fallow.traces.vms import Life
-from harvest_agent import host, processes
+from harvest_agent import processes
 from harvest_agent.api import AgentApi, UnixServer
-from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree, remove_if_empty
 from harvest_agent.child import InvokerChild
+from harvest_agent.docker_housing import DockerHousing
 from harvest_agent.emulator import EmulatedVm
 from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
+from harvest_agent.housing import KILL_TIMEOUT_S, Housing, ProcessHousing
 from harvest_agent.sources import Source, StaticSource, TracePlayer
 from harvest_agent.usage import meter
 
 EXIT_EVICTED = 75
 _SAMPLE_PERIOD_S = 1.0
 _INVOKER_STOP_S = 8.0  # a stopping invoker lets its calls run out for some seconds
-_KILL_TIMEOUT_S = 10.0
 
 _log = get_logger("harvest_agent.agent")
 
@@ -37,33 +37,47 @@ _log = get_logger("harvest_agent.agent")
 class Agent:
     """One life of one VM. `run` ends with the VM: on `stop` (0) or evicted (EXIT_EVICTED)."""
 
-    def __init__(self, settings: AgentSettings, env: Mapping[str, str]) -> None:
-        """`env` is what the invoker inherits. Raises FatalError for settings that contradict themselves."""
+    def __init__(self, settings: AgentSettings, env: Mapping[str, str], *, source: Source | None = None) -> None:
+        """`env` is what the invoker inherits; `source` None = what the settings say.
+
+        Raises FatalError for settings that contradict themselves.
+        """
         _check(settings)
         self._settings = settings
         self._env = env
-        self._parent = os.getppid()
         self._go = asyncio.Event()
         if not settings.hold:
             self._go.set()
-        self._source = self._make_source()
+        self._source = self._make_source() if source is None else source
         self._events = EventLog(settings.events, vm_id=settings.vm_id, kind=settings.kind)
-        self._tree: HostTree | None = None  # set where this agent made it, and so removes it
-        self._shared_tree: HostTree | None = None  # the fleet's
-        self._cgroup: VmCgroup | None = None
+        self._housing: Housing = housing_of(settings)
+
+    @property
+    def left_nothing(self) -> bool:
+        """After `run`: no container of the VM is left behind."""
+        return self._housing.clean
 
     async def run(self, stop: asyncio.Event) -> int:
         processes.become_subreaper()
         try:
-            note = self._make_cgroup()
-            cores = self._source.first_cores()
-            vm = EmulatedVm(self._settings, self._cgroup, self._events, cores=cores, cpu_note=note)
-            child = InvokerChild(self._settings.invoker, self._invoker_env(), self._events)
-            return await self._live(vm, child, stop)
+            if not await self._housing.ready(stop):
+                return 0
+            async with self._housing.kept():
+                code = await self._run(stop)
+                if stop.is_set():
+                    await self._housing.leave()
+                return code
         finally:
-            self._remove_cgroup()
+            self._housing.close()
             self._events.write(Happened.GONE)
             self._events.close()
+
+    async def _run(self, stop: asyncio.Event) -> int:
+        cores = self._source.first_cores()
+        note = self._housing.make_cgroup(cores * self._settings.core_scale)
+        vm = EmulatedVm(self._settings, self._housing.cgroup, self._events, cores=cores, cpu_note=note)
+        child = InvokerChild(self._settings.invoker, self._invoker_env(), self._events)
+        return await self._live(vm, child, stop)
 
     async def _live(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> int:
         server = UnixServer(AgentApi(self._settings, vm, self._go).app(), self._settings.socket)
@@ -77,7 +91,7 @@ class Agent:
             evicted_by = await self._until_end(vm, child, stop)
             if evicted_by is not None:
                 self._events.write(Happened.EVICTED, cores=vm.cores, by=evicted_by)
-                _log.info("VM evicted", by=evicted_by)
+                _log.info("VM evicted", vm=self._settings.vm_id, by=evicted_by)
                 await self._silence(child, stop)
             else:
                 await child.stop(_INVOKER_STOP_S)
@@ -94,7 +108,7 @@ class Agent:
 
     async def _until_end(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> str | None:
         """Lets the VM live; answers who evicted it, or None where it is asked to stop."""
-        usage = meter(self._cgroup, without=child.owned)
+        usage = meter(self._housing.cgroup, without=child.owned)
 
         def sample() -> None:
             vm.measured(usage.sample(clock.mono_s()))
@@ -102,9 +116,10 @@ class Agent:
 
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(child.supervise()),
+                group.create_task(child.supervise(self._housing.invoker_died)),
                 group.create_task(tasks.every(_SAMPLE_PERIOD_S, sample)),
                 group.create_task(self._source.drive(vm)),
+                group.create_task(self._housing.watch()),
             ]
             stopped, evicted = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(vm.deadline())
             try:
@@ -120,11 +135,7 @@ class Agent:
         The invoker first, so that it starts nothing more.
         """
         processes.send(child.owned(), signal.SIGSTOP)
-        try:
-            if self._cgroup is not None:
-                self._cgroup.freeze(True)
-        except CgroupError as e:
-            _log.warning("no freezer, stopping each process", error=str(e))
+        await self._housing.silence()
         processes.stop_all(os.getpid())
         try:
             async with asyncio.timeout(self._settings.link_loss_s):
@@ -139,23 +150,12 @@ class Agent:
         """
         processes.send(child.owned(), signal.SIGKILL)
         with contextlib.suppress(TimeoutError):  # the rest must end all the same
-            await child.collected(_KILL_TIMEOUT_S)
+            await child.collected(KILL_TIMEOUT_S)
         processes.send((p.pid for p in processes.descendants(os.getpid())), signal.SIGKILL)
-        if self._cgroup is not None:
-            await self._kill_inside(self._cgroup)
-        if not await processes.kill_all(os.getpid(), owned=child.owned, timeout_s=_KILL_TIMEOUT_S):
+        await self._housing.clear()
+        if not await processes.kill_all(os.getpid(), owned=child.owned, timeout_s=KILL_TIMEOUT_S):
             raise FatalError(f"processes of {self._settings.vm_id} cannot be killed")
-        await child.collected(_KILL_TIMEOUT_S)
-
-    async def _kill_inside(self, cgroup: VmCgroup) -> None:
-        """What is inside may be no descendant, as a daemon's containers are; and version 1 lets nothing frozen die."""
-        try:
-            processes.send((pid for pid in cgroup.pids() if pid != os.getpid()), signal.SIGKILL)
-            cgroup.freeze(False)
-            if not await host.empty(cgroup, timeout_s=_KILL_TIMEOUT_S):
-                _log.error("processes in the VM's cgroup cannot be killed", pids=cgroup.pids())
-        except CgroupError as e:
-            _log.error("cannot empty the VM's cgroup", error=str(e))
+        await child.collected(KILL_TIMEOUT_S)
 
     def _make_source(self) -> Source:
         s = self._settings
@@ -167,33 +167,8 @@ class Agent:
             raise FatalError(f"life={s.life!r} is not the life of a VM: {e}") from e
         return TracePlayer(life, speedup=s.vm_speedup, notice_s=s.notice_s, go=self._go)
 
-    def _make_cgroup(self) -> str:
-        """Answers why CPU is not enforced, "" where it is."""
-        kernel = LinuxKernel()
-        try:
-            tree, mine = host.tree_of(self._settings.cgroup_root, kernel)
-            self._tree, self._shared_tree = (tree, None) if mine else (None, tree)
-            self._cgroup = VmCgroup(tree, self._settings.vm_id, kernel)
-            self._cgroup.create(self._source.first_cores() * self._settings.core_scale)
-        except CgroupError as e:
-            self._cgroup = None
-            return str(e)
-        return ""
-
-    def _remove_cgroup(self) -> None:
-        try:
-            if self._cgroup is not None:
-                self._cgroup.remove()
-            if self._tree is not None:
-                remove_host_tree(self._tree, LinuxKernel())
-            elif self._shared_tree is not None and os.getppid() != self._parent:
-                remove_if_empty(self._shared_tree, LinuxKernel())  # the fleet is dead: the last agent out removes it
-        except CgroupError as e:
-            _log.error("a cgroup is left behind", error=str(e))
-
     def _invoker_env(self) -> dict[str, str]:
         s = self._settings
-        dirs = [] if self._cgroup is None else self._cgroup.dirs
         return {
             **self._env,
             tasks.PARENT_DEATH_ENV: "1",
@@ -202,8 +177,12 @@ class Agent:
             "FALLOW_KIND": s.kind,
             "FALLOW_SPEED": str(s.speed),
             "FALLOW_PRICE": str(s.price),
-            "FALLOW_CONTAINER_CGROUPS": ":".join(str(d) for d in dirs),
+            **self._housing.invoker_env(),
         }
+
+
+def housing_of(settings: AgentSettings) -> Housing:
+    return DockerHousing(settings) if settings.backend == "docker" else ProcessHousing(settings)
 
 
 def _check(settings: AgentSettings) -> None:
@@ -212,8 +191,10 @@ def _check(settings: AgentSettings) -> None:
         raise FatalError(f"kind is {settings.kind!r}; it must be one of {', '.join(VmKind)}")
     if not settings.socket:
         raise FatalError("socket is not set: the agent serves its VM's state on that unix socket")
-    if "/" in settings.vm_id or settings.vm_id in ("", ".", ".."):
+    if "/" in settings.vm_id or settings.vm_id.startswith(".") or not settings.vm_id:
         raise FatalError(f"vm_id is {settings.vm_id!r}; it must be a plain name")
+    if settings.backend == "docker" and not settings.lease_dir:
+        raise FatalError("backend=docker needs lease_dir: a folder that the VMs of this engine share")
     for name in ("cores", "memory_mb", "core_scale", "vm_speedup"):
         if not getattr(settings, name) > 0:
             raise FatalError(f"{name} is {getattr(settings, name)!r}; it must be above 0")

@@ -9,11 +9,13 @@ from pathlib import Path
 
 # Set in the environment of the process that runs inside a scope of the systemd user manager.
 IN_SCOPE = "FALLOW_IN_SCOPE"
+# What stands among a version 1 mount's controllers and is none.
+_OPTIONS = ("rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods", "noprefix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One controller of version 1, or version 2's whole hierarchy (controller "")."""
+    """One controller of version 1, one of its hierarchies without ("name=systemd"), or version 2 (controller "")."""
 
     version: int
     controller: str
@@ -33,7 +35,8 @@ def parse_mounts(mountinfo: str) -> list[Mount]:
         if kinds[0] == "cgroup2":
             found.append(Mount(version=2, controller="", path=path, root=root))
         elif kinds[0] == "cgroup":
-            options = (o for o in kinds[2].split(",") if o not in ("rw", "ro") and "=" not in o)
+            named = (o for o in kinds[2].split(",") if o not in _OPTIONS)
+            options = (o for o in named if "=" not in o or o.startswith("name="))
             found += [Mount(version=1, controller=c, path=path, root=root) for c in options]
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from fallow.infra import clock
 from fallow.infra.log import get_logger
@@ -34,10 +34,11 @@ class InvokerChild:
         """The pid that must not be collected as an orphan."""
         return set() if self._child is None or self._child.returncode is not None else {self._child.pid}
 
-    async def supervise(self) -> None:
+    async def supervise(self, clear: Callable[[], Awaitable[None]]) -> None:
         """Keeps the invoker running, for ever. Raises FatalError where the command cannot be started at all.
 
-        An invoker that ends takes its containers along: a new one could neither use nor count them.
+        An invoker that ends takes its containers along: a new one could neither use nor count them. `clear` removes
+        those that are no descendants.
         """
         pause_s = _FIRST_PAUSE_S
         while self._argv:
@@ -48,6 +49,7 @@ class InvokerChild:
             _log.error("invoker ended", pid=child.pid, code=code, lived_s=round(lived_s, 1))
             if not await processes.kill_all(os.getpid(), owned=self.owned, timeout_s=_KILL_TIMEOUT_S):
                 raise FatalError("processes of the dead invoker cannot be killed; the VM is given up")
+            await clear()
             pause_s = _FIRST_PAUSE_S if lived_s >= _HEALTHY_AFTER_S else min(pause_s * 2, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause_s)
             self._events.write(Happened.INVOKER_RESTARTED, code=code)

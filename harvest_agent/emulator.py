@@ -86,6 +86,8 @@ class EmulatedVm:
             raise ValueError(f"cores is {cores!r}; it must be above 0 (an eviction is another request)")
         if cores == self._cores:
             return
+        grows = cores > self._cores
+        _log.info("VM grows" if grows else "VM shrinks", vm=self._settings.vm_id, cores=cores, was=self._cores, by=by)
         self._cores = cores
         if self._cgroup is not None:
             try:
@@ -113,6 +115,7 @@ class EmulatedVm:
         self._announced_by = by
         if by == OPERATOR:
             self._answered_mono_s = clock.mono_s() + ANSWER_S
+        _log.info("VM is to be evicted", vm=self._settings.vm_id, in_s=round(notice_s, 1), by=by)
         self._events.write(Happened.NOTICE, cores=self._cores, notice_s=notice_s, by=by)
         self._changed()
 
@@ -121,6 +124,7 @@ class EmulatedVm:
         if self._deadline_mono_s is None:
             return False
         self._deadline_mono_s = None
+        _log.info("VM is not evicted after all", vm=self._settings.vm_id, by=by)
         self._events.write(Happened.WITHDRAWN, cores=self._cores, by=by)
         self._changed()
         return True

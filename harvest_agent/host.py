@@ -5,12 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fallow.infra import clock
 from harvest_agent import processes
 from harvest_agent.cgroup_find import IN_SCOPE, Mount, parse_mounts, parse_own, relative_path
-from harvest_agent.cgroups import CgroupError, HostTree, Kernel, VmCgroup, make_host_tree, remove_host_tree
+from harvest_agent.cgroups import (
+    CgroupError,
+    HostTree,
+    Kernel,
+    VmCgroup,
+    make_docker_tree,
+    make_host_tree,
+    remove_host_tree,
+    vm_cgroup,
+    vm_ids,
+)
+
+if TYPE_CHECKING:  # the SDK is no part of a process that runs without Docker
+    from fallow.infra.engine import EngineInfo
+
+_DOCKER_SOCKET = "/var/run/docker.sock"
+_CONNECT_TIMEOUT_S = 1.0
 
 AUTO = "auto"
 NONE = "none"
@@ -40,6 +59,31 @@ def make_tree(name: str, kernel: Kernel) -> HostTree:
         raise CgroupError(f"{name!r} is not a name for a cgroup")
     mounts, own = _seen()
     return make_host_tree(mounts, own, name, kernel, in_scope=bool(os.environ.get(IN_SCOPE)))
+
+
+def docker_tree(cluster: str, engine: EngineInfo, kernel: Kernel) -> HostTree:
+    """The cluster's tree for the containers of this machine's Docker Engine: every VM of it there shares the tree.
+
+    Raises CgroupError saying why the containers' CPU cannot be enforced from here.
+    """
+    mounts, _ = _seen()
+    return make_docker_tree(cluster, engine, mounts, kernel, beside=_engine_beside())
+
+
+def _engine_beside() -> bool:
+    """Does the engine (or what listens for it) run in this process's cgroup namespace? False where it cannot be seen,
+    as from a container that has only its socket."""
+    address = os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(_CONNECT_TIMEOUT_S)
+        try:
+            link.connect(address.removeprefix("unix://"))
+            pid, _, _ = struct.unpack(
+                "3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            )
+            return os.readlink(f"/proc/{pid}/ns/cgroup") == os.readlink("/proc/self/ns/cgroup")
+        except OSError:
+            return False
 
 
 def bases() -> list[Path]:
@@ -82,8 +126,9 @@ async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
 
 async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float) -> None:
     """Removes it with all that is inside, frozen or not; `timeout_s` is for each VM. Raises CgroupError."""
-    for name in sorted({child.name for d in tree.paths if kernel.exists(d) for child in kernel.children(d)}):
-        vm = VmCgroup(tree, name, kernel)
+    for vm_id in vm_ids(tree, kernel):
+        vm = vm_cgroup(tree, vm_id, kernel)
+        vm.kill()
         vm.freeze(False)
         await empty(vm, timeout_s=timeout_s)
         vm.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,20 +53,21 @@ def script(life: Life, *, speedup: float, notice_s: float) -> list[Cue]:
     return sorted(cues, key=lambda c: c.at_s)
 
 
-class TracePlayer:
-    """Plays one life, `speedup` times as fast as its trace; `notice_s` is real time."""
+class CuePlayer:
+    """Does what cues say, each at its time after the start or as soon after as may be."""
 
-    def __init__(self, life: Life, *, speedup: float, notice_s: float, go: asyncio.Event) -> None:
-        """`go` starts the play: until it is set the VM stands at its first step."""
-        self._life = life
-        self._cues = script(life, speedup=speedup, notice_s=notice_s)
+    def __init__(self, first_cores: float, cues: Iterable[Cue], *, go: asyncio.Event | None = None) -> None:
+        """`go` starts the play (None = at once): until it is set the VM stands at its first cores."""
+        self._first_cores = first_cores
+        self._cues = cues
         self._go = go
 
     def first_cores(self) -> float:
-        return self._life.steps[0][1]
+        return self._first_cores
 
     async def drive(self, vm: EmulatedVm) -> None:
-        await self._go.wait()
+        if self._go is not None:
+            await self._go.wait()
         start_mono_s = clock.mono_s()
         for cue in self._cues:
             await asyncio.sleep(max(0.0, start_mono_s + cue.at_s - clock.mono_s()))
@@ -73,3 +75,10 @@ class TracePlayer:
                 vm.resize(cue.cores, by=TRACE)
             if cue.evict_at_s is not None:
                 vm.evict(max(0.0, start_mono_s + cue.evict_at_s - clock.mono_s()), by=TRACE)
+
+
+class TracePlayer(CuePlayer):
+    """Plays one life, `speedup` times as fast as its trace; `notice_s` is real time."""
+
+    def __init__(self, life: Life, *, speedup: float, notice_s: float, go: asyncio.Event) -> None:
+        super().__init__(life.steps[0][1], script(life, speedup=speedup, notice_s=notice_s), go=go)

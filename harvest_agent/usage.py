@@ -15,7 +15,7 @@ _MB = 1 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     cpu_cores: float  # real cores, mean since the sample before
-    memory_mb: float  # sum of resident sets: pages that processes share count once for each
+    memory_mb: float  # resident: by the cgroup, else the sum of resident sets, where shared pages count once for each
 
 
 class CgroupUsage:
@@ -29,11 +29,16 @@ class CgroupUsage:
     def sample(self, now_mono_s: float) -> Usage:
         cpu_ns = self._cgroup.cpu_ns() or 0
         used_s = (cpu_ns - self._cpu_ns) / 1e9
-        found = (processes.read_process(pid) for pid in self._cgroup.pids())
-        memory = sum(p.rss_bytes for p in found if p is not None)
         cores = _rate(used_s, self._at_mono_s, now_mono_s)
         self._cpu_ns, self._at_mono_s = cpu_ns, now_mono_s
-        return Usage(cpu_cores=cores, memory_mb=memory / _MB)
+        return Usage(cpu_cores=cores, memory_mb=self._memory_mb())
+
+    def _memory_mb(self) -> float:
+        counted = self._cgroup.memory_mb()
+        if counted is not None:
+            return counted
+        found = (processes.read_process(pid) for pid in self._cgroup.pids())
+        return sum(p.rss_bytes for p in found if p is not None) / _MB
 
 
 class DescendantUsage:

@@ -109,10 +109,12 @@ class Engine:
             version=raw.get("ServerVersion", ""),
         )
 
-    async def containers(self, labels: Mapping[str, str]) -> list[FoundContainer]:
+    async def containers(
+        self, labels: Mapping[str, str], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> list[FoundContainer]:
         """All containers that carry these labels, ended ones too. Raises EngineError."""
         wanted = [f"{name}={value}" for name, value in labels.items()]
-        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}))
+        raw = await self.call(lambda c: c.containers(all=True, filters={"label": wanted}), timeout_s=timeout_s)
         return [
             FoundContainer(
                 id=each["Id"],
@@ -129,6 +131,10 @@ class Engine:
             await self.call(lambda c: c.remove_container(container_id, force=True, v=True), timeout_s=timeout_s)
         except NotThereError:
             return
+
+    async def kill(self, container_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Send SIGKILL and wait for the end, which does not come while its cgroup is frozen. Raises EngineError."""
+        await self.call(lambda c: c.kill(container_id, "SIGKILL"), timeout_s=timeout_s)
 
     def close(self) -> None:
         """Take no more calls; does not wait for those under way."""

@@ -112,6 +112,16 @@ class AgentSettings:
     log_format: str = "json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings(AgentSettings):
+    """Of a VM as a service of compose or Swarm: its agents, one life after the other."""
+
+    vm_id: str = ""  # "" = the host's name; later lives are called <vm_id>.2, .3, ...
+    socket: str = "/run/fallow/agent.sock"
+    lives: str = ""  # JSON file: what the VM is, its lives, when they repeat (harvest_agent.plan); "" = always there
+    return_s: float = 5.0  # an evicted VM stays away at least so long
+
+
 # Variables that carry something else than a setting: client selection, state folder, what a parent tells a child.
 RESERVED_ENV = frozenset(
     {
@@ -131,6 +141,7 @@ _SECTIONS: Mapping[str, type] = {
     "controller": ControllerSettings,
     "invoker": InvokerSettings,
     "agent": AgentSettings,
+    "service": ServiceSettings,
 }
 _CHOICES: Mapping[str, Collection[str]] = {
     "log_level": tuple(LEVELS),

@@ -222,13 +222,23 @@ def test_the_socket_is_its_owners_only(container: Container) -> None:
     assert stat.S_IMODE(container.path.stat().st_mode) & 0o077 == 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["--socket"], ["--socket", "/tmp/x", "--memory-mb", "lots"], ["--what"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--socket"],
+        ["--socket", "/tmp/x", "--memory-mb", "lots"],
+        ["--port", "http"],
+        ["--port", "8080", "--socket", "/tmp/x"],
+        ["--what"],
+    ],
+)
 def test_wrong_arguments_get_a_usage_line(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-E", str(SERVER), *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("usage: server.py --socket PATH")
+    assert done.stderr.startswith("usage: server.py --port N | --socket PATH")
 
 
 def test_a_zip_without_a_main_file_is_refused(container: Container) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
+import socket
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -72,6 +74,33 @@ def container(language: Language) -> Iterator[Container]:
     started = Container(*language.command)
     yield started
     started.close()
+
+
+@pytest.fixture
+def on_port(language: Language) -> Iterator[Container]:
+    """The server as it runs in a Docker container, but for its root file system."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = Container(*language.command, port=port)
+    yield started
+    started.close()
+    shutil.rmtree("/tmp/action", ignore_errors=True)
+
+
+def test_over_tcp_clients_come_one_after_the_other(on_port: Container, language: Language) -> None:
+    """A container that is to be paused loses its connection, and has another one after that."""
+    assert on_port.init(language.log)[0] == 200
+    for count in (1, 2, 3):
+        assert on_port.run({}) == (200, {})
+        assert on_port.log("out") == f"whole\npart\n{SENTINEL}\n" * count
+        on_port.socket.close()
+        on_port.socket = on_port.connect()
+
+
+def test_over_tcp_a_zip_is_unpacked(on_port: Container, language: Language) -> None:
+    export = "exports.main = main\n" if language.entry == "index.js" else ""
+    assert on_port.init(packed({language.entry: language.echo + export}), binary=True)[0] == 200
+    assert on_port.run({"x": 1}) == (200, {"x": 1})
 
 
 def test_init_then_runs(container: Container, language: Language) -> None:

@@ -116,6 +116,15 @@ async def agent(folder: Path, **settings: object) -> AsyncIterator[Served]:
 
 
 @asynccontextmanager
+async def service(folder: Path, **settings: object) -> AsyncIterator[Served]:
+    """`python -m harvest_agent.service` with these settings; ready when the service itself answers."""
+    given = {"link_loss_s": 0.3, "socket": folder / "a.sock", "events": folder / "events.jsonl", "return_s": 0.1}
+    env = {f"FALLOW_{key.upper()}": str(value) for key, value in {**given, **settings}.items()}
+    async with _served("harvest_agent.service", [], env, folder, folder / "service.sock") as served:
+        yield served
+
+
+@asynccontextmanager
 async def fleet(folder: Path, **config: object) -> AsyncIterator[Served]:
     given = {"run_dir": str(folder / "run"), "state_dir": str(folder / "state"), "link_loss_s": 0.3}
     (folder / "run").mkdir(exist_ok=True)

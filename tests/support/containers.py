@@ -24,14 +24,17 @@ NODE = (usable_node() or ("node", 0, 0))[0]
 
 
 class Container:
-    """`command` and `--socket PATH` in a folder of its own."""
+    """`command` and `--socket PATH` in a folder of its own; with a `port`, `--port N`."""
 
-    def __init__(self, *command: str, stdin: int = subprocess.DEVNULL, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *command: str, stdin: int = subprocess.DEVNULL, env: dict[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
         self.path = self.folder / "s"
+        self.port = port
         self.logs = {name: (self.folder / name).open("w") for name in ("out", "err")}
         self.process = subprocess.Popen(
-            [*command, "--socket", str(self.path)],
+            [*command, *(["--socket", str(self.path)] if port is None else ["--port", str(port)])],
             stdin=stdin,
             stdout=self.logs["out"],
             stderr=self.logs["err"],
@@ -43,10 +46,10 @@ class Container:
     def connect(self) -> socket.socket:
         """Refused connections are tried again, as the invoker does, until the server listens or is dead."""
         while True:
-            client = socket.socket(socket.AF_UNIX)
+            client = socket.socket(socket.AF_UNIX if self.port is None else socket.AF_INET)
             client.settimeout(LIMIT_S)
             try:
-                client.connect(str(self.path))
+                client.connect(str(self.path) if self.port is None else ("127.0.0.1", self.port))
             except (FileNotFoundError, ConnectionRefusedError):
                 client.close()
                 assert self.process.poll() is None, self.log("err")

@@ -2,6 +2,7 @@
 // The server inside a Node.js container: OpenWhisk's action protocol (`POST /init` once, then `POST /run`) as HTTP/1.1,
 // one request at a time, with what OpenWhisk's Node.js runtime answers (see runtime.cjs).
 //
+//   node server.cjs --port N                    listens there on all addresses; code and zips go into /tmp/action
 //   node server.cjs --socket PATH               listens there; code and zips go into the folder PATH.action
 //   node server.cjs --connection FD [--ready FD TEXT]
 //                                               serves the connection it inherited and ends with it; code and zips go
@@ -26,7 +27,8 @@ const HEAD_LIMIT_BYTES = 65_536;
 const BODY_LIMIT_BYTES = 192 << 20; // 48 MiB of code are 64 MiB in base64
 const STATUS_TEXT = { 200: 'OK', 400: 'Bad Request', 403: 'Forbidden', 404: 'Not Found', 411: 'Length Required' };
 const NO_SENTINELS = '\r\nx-fallow-sentinels: none\r\n';
-const USAGE = 'usage: server.cjs --socket PATH | --connection FD [--ready FD TEXT]';
+const PORT_FOLDER = '/tmp/action';
+const USAGE = 'usage: server.cjs --port N | --socket PATH | --connection FD [--ready FD TEXT]';
 
 // The bytes of a request's body; 0 without one. Throws RequestError where its head, in lower case, does not say.
 function contentLength(lower) {
@@ -137,10 +139,10 @@ class Connection {
   }
 }
 
-function listen(socketPath) {
+function listen(address, folder) {
   process.umask(0o077);
-  const runtime = new Runtime(`${path.resolve(socketPath)}.action`, new LogStreams());
-  net.createServer((socket) => new Connection(socket, runtime)).listen(socketPath);
+  const runtime = new Runtime(folder, new LogStreams());
+  net.createServer({ noDelay: true }, (socket) => new Connection(socket, runtime)).listen(address);
 }
 
 function inherit(connectionFd, readyFd, text) {
@@ -155,7 +157,9 @@ function inherit(connectionFd, readyFd, text) {
 
 const [option, value, ready, readyFd, text] = process.argv.splice(2);
 if (option === '--socket' && value) {
-  listen(value);
+  listen({ path: value }, `${path.resolve(value)}.action`);
+} else if (option === '--port' && /^\d{1,5}$/.test(value ?? '')) {
+  listen({ port: Number(value), host: '0.0.0.0' }, PORT_FOLDER);
 } else if (option === '--connection' && value && (!ready || (ready === '--ready' && text))) {
   inherit(Number(value), ready && Number(readyFd), text);
 } else {
