@@ -10,7 +10,7 @@ RUN python3 -m venv /opt/fallow \
     && mkdir -p fallow && touch fallow/__init__.py \
     && /opt/fallow/bin/pip install --no-cache-dir --disable-pip-version-check '.[load]' \
     && /opt/fallow/bin/pip uninstall --yes fallow \
-    && rm -rf fallow
+    && rm -rf fallow build ./*.egg-info
 COPY . .
 RUN /opt/fallow/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps .
 

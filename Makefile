@@ -33,10 +33,7 @@ images: ## build the Docker images of the platform and of the runtimes
 bench: setup ## measure the warm path against the bare floor, in one interleaved run
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
-functions-images: ## build the Docker images of the platform and of the runtimes
-	@sh scripts/images.sh
-
-bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
+functions-bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
 	@$(BIN)/python -m loadtest.functions_bench $(ARGS)
 
 calibrate: setup ## hold the generated traces against the published curves and renew docs/calibration.*

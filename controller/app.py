@@ -56,6 +56,7 @@ MONITOR_STEP_S = 1.0
 TRIM_PERIOD_S = 10.0
 DRAIN_S = 5.0
 CLOSE_S = 2.0
+GUEST = "guest"  # the namespace of guest_key
 _TRIM_ROLE = "trim"
 
 _log = get_logger("controller")
@@ -147,16 +148,17 @@ class Controller:
                 access_log=None,
                 shutdown_timeout=CLOSE_S,
             )
-            self.link_url = (
-                f"ws://{await _listen(stack, internal, self._settings.link_host, self._settings.link_port)}/link"
-            )
+            link = await _listen(stack, internal, self._settings.link_host, self._settings.link_port)
+            self.link_url = f"ws://{self._advertised(link)}/link"
             self._info.link_url = self.link_url
             public = web.ServerRunner(ApiServer(self._router().handle), shutdown_timeout=CLOSE_S)
-            self.api_url = f"http://{await _listen(stack, public, self._settings.host, self._settings.port)}"
+            api = await _listen(stack, public, self._settings.host, self._settings.port)
+            self.api_url = f"http://{self._advertised(api)}"
             lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=self.api_url)
             leases = Leases(
                 store=self._store, lease=lease, ttl_s=self._settings.lease_s, changed=self._controllers_changed
             )
+            await self._grant_guest()
             await leases.renew()
             reader = self._reader(leases)
             async with asyncio.TaskGroup() as group:
@@ -171,6 +173,20 @@ class Controller:
                 await self._links.close()
                 for task in tasks:
                     task.cancel()
+
+    def _advertised(self, listening: str) -> str:
+        """ "host:port" as others reach what listens there."""
+        host = self._settings.advertise_host
+        return f"{host}:{listening.rpartition(':')[2]}" if host else listening
+
+    async def _grant_guest(self) -> None:
+        """Raises FatalError."""
+        if not self._settings.guest_key:
+            return
+        try:
+            await self._store.put_key(GUEST, self._settings.guest_key)
+        except StoreError as e:
+            raise FatalError(f"guest_key cannot be granted: {e}") from None
 
     def _reader(self, leases: Leases) -> StreamReader:
         return StreamReader(

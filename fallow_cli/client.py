@@ -57,8 +57,11 @@ def _wskprops() -> dict[str, str]:
 
 
 def tenant_target(state_dir: Path | None = None) -> Target:
-    """FALLOW_URL and FALLOW_AUTH, else what the last `up` wrote, else ~/.wskprops. Raises CliError if there is none."""
-    url, key = os.environ.get("FALLOW_URL"), os.environ.get("FALLOW_AUTH")
+    """FALLOW_URL and FALLOW_AUTH, else what the last `up` wrote, else ~/.wskprops. Raises CliError if there is none.
+
+    The key that belongs to FALLOW_URL may stand in the state folder: so it is inside a service of a cluster.
+    """
+    url, key = os.environ.get("FALLOW_URL"), os.environ.get("FALLOW_AUTH") or _kept_key("guest")
     if url and key:
         return Target(urls=(url.rstrip("/"),), key=key, origin="FALLOW_URL")
     running = StateDir(state_dir or default_state_dir()).read_cluster()
@@ -74,9 +77,15 @@ def tenant_target(state_dir: Path | None = None) -> Target:
     raise CliError("no cluster is known here\nstart one with `fallow up`, or set FALLOW_URL and FALLOW_AUTH")
 
 
+def _kept_key(name: str) -> str | None:
+    """Of the cluster whose state folder FALLOW_STATE_DIR names, where FALLOW_URL says that it is no local one."""
+    folder = os.environ.get("FALLOW_STATE_DIR") if os.environ.get("FALLOW_URL") else None
+    return StateDir(Path(folder)).known_secret(name) if folder else None
+
+
 def operator_target(state_dir: Path | None = None) -> Target:
     """The running cluster with its operator key (FALLOW_URL with FALLOW_OPERATOR_AUTH for another)."""
-    url, key = os.environ.get("FALLOW_URL"), os.environ.get("FALLOW_OPERATOR_AUTH")
+    url, key = os.environ.get("FALLOW_URL"), os.environ.get("FALLOW_OPERATOR_AUTH") or _kept_key("operator")
     if url and key:
         return Target(urls=(url.rstrip("/"),), key=key, origin="FALLOW_URL")
     running = StateDir(state_dir or default_state_dir()).read_cluster()

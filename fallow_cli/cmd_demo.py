@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fallow_cli.errors import CliError
-from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, known_policy, known_strategy
+from fallow_cli.options import POLICY_HELP, RUNTIME_HELP, RUNTIMES, STRATEGY_HELP, known_policy, known_strategy
 
 DISCOUNTS = ("Lowest", "Typical", "High", "Best")
 
@@ -65,6 +65,7 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option(
     "--strategy", default="prefer-regular", show_default=True, callback=known_strategy, help=f"{STRATEGY_HELP}."
 )
+@click.option("--runtime", type=click.Choice(RUNTIMES), default="process", show_default=True, help=RUNTIME_HELP)
 @click.option("--seed", default=1, show_default=True, type=int)
 @click.option(
     "--evictions", default="2", show_default=True, callback=_evictions, help="none, trace, or how many to inject."

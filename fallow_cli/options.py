@@ -14,6 +14,8 @@ from fallow.infra.settings import AgentSettings, ControllerSettings, InvokerSett
 from fallow.report.price import DISCOUNTS, cost_rate
 from fallow_cli.errors import CliError
 
+RUNTIMES = ("process", "docker")
+RUNTIME_HELP = "What containers are: processes, or a Docker Engine's containers."
 POLICY_HELP = "Placement policy: mws, jsq or hash"
 STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
 

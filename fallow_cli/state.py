@@ -8,6 +8,7 @@ import os
 import secrets
 import string
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -109,12 +110,23 @@ class StateDir:
 
     def secret(self, name: str) -> str:
         """The key kept in `<name>.key` (0600), made at first use."""
-        path = self.path / f"{name}.key"
+        return self.private(f"{name}.key", new_key)
+
+    def private(self, name: str, make: Callable[[], str]) -> str:
+        """What the file of that name (0600) holds, made at first use."""
+        path = self.path / name
         if path.exists():
             return path.read_text().strip()
-        key = new_key()
-        self._write_private(path, key + "\n")
-        return key
+        value = make()
+        self._write_private(path, value + "\n")
+        return value
+
+    def known_secret(self, name: str) -> str | None:
+        """The key kept in `<name>.key`, None where it was never made or may not be read."""
+        try:
+            return (self.path / f"{name}.key").read_text().strip()
+        except OSError:
+            return None
 
     def write_cluster(self, cluster: RunningCluster) -> None:
         self._write_private(self.path / "cluster.json", json.dumps(asdict(cluster), indent=1))

@@ -27,6 +27,7 @@ from harvest_agent.cgroups import (
 
 if TYPE_CHECKING:  # the SDK is no part of a process that runs without Docker
     from fallow.infra.engine import EngineInfo
+    from harvest_agent.cgroups.bus import Bus
 
 _DOCKER_SOCKET = "/var/run/docker.sock"
 _CONNECT_TIMEOUT_S = 1.0
@@ -125,12 +126,12 @@ async def empty(cgroup: VmCgroup, *, timeout_s: float) -> bool:
     return True
 
 
-async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float) -> None:
+async def clear_tree(tree: HostTree, kernel: Kernel, *, timeout_s: float, bus: Bus | None = None) -> None:
     """Removes it with all that is inside, frozen or not; `timeout_s` is for each VM. Raises CgroupError."""
     for vm_id in vm_ids(tree, kernel):
-        vm = vm_cgroup(tree, vm_id, kernel)
+        vm = vm_cgroup(tree, vm_id, kernel, bus)
         vm.kill()
         vm.freeze(False)
         await empty(vm, timeout_s=timeout_s)
         vm.remove()
-    remove_host_tree(tree, kernel)
+    remove_host_tree(tree, kernel, bus)

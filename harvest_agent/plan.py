@@ -20,7 +20,7 @@ from fallow.traces.vms import Life
 from harvest_agent.sources import Cue
 
 # What a plan may say of its VM: settings of its agent, which the environment overrides.
-VM_KEYS = ("vm_id", "kind", "cores", "memory_mb", "speed", "price")
+VM_KEYS = ("vm_id", "kind", "cores", "memory_mb", "speed", "price", "core_scale")
 _KEYS = (*VM_KEYS, "lives", "repeat_s")
 _EVICTED = 0.0
 

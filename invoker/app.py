@@ -11,7 +11,7 @@ import contextlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,14 +73,37 @@ def cgroups_of(settings: InvokerSettings) -> tuple[Path, ...]:
     return tuple(Path(d) for d in settings.container_cgroups.split(":") if d)
 
 
-def make_backend(settings: InvokerSettings, run_dir: Path) -> Backend:
-    """The backend that the settings name. Raises FatalError for one that is not there."""
+def make_backend(settings: InvokerSettings, run_dir: Path, api_host: Callable[[], str]) -> Backend:
+    """The backend that the settings name; `api_host` is what it may tell containers of the API. Raises FatalError for
+    one that is not there."""
+    if settings.backend == "docker":
+        return docker_backend(settings, api_host)
     if settings.backend != "process":
-        raise FatalError(f"backend: {settings.backend!r} is not known; there is: process")
+        raise FatalError(f"backend: {settings.backend!r} is not known; there are: process, docker")
     backend = ProcessBackend(run_dir=run_dir, cgroups=cgroups_of(settings), max_starts=settings.max_starts)
     if left := backend.sweep():
         log.warning("containers_swept", count=left)
     return backend
+
+
+def docker_backend(settings: InvokerSettings, api_host: Callable[[], str]) -> Backend:
+    """Imported only where it is wanted: the SDK takes longer to load than the whole invoker."""
+    from invoker.backends.docker import DockerBackend
+    from invoker.backends.docker.options import Placement
+
+    return DockerBackend(
+        placement=Placement(
+            cluster=settings.cluster,
+            vm_id=settings.vm_id,
+            cgroup_parent=settings.cgroup_parent,
+            network=settings.docker_network,
+        ),
+        images=tuple(filter(None, (image.strip() for image in settings.images.split(",")))),
+        cgroups=cgroups_of(settings),
+        pause_grace_s=settings.pause_grace_s,
+        max_starts=settings.max_starts,
+        api_host=api_host,
+    )
 
 
 class Invoker:
@@ -102,7 +125,7 @@ class Invoker:
             )
         )
         self._vm = Vm(now_mono_s=clock.mono_s, state=machine_state(settings.vm_id, settings.kind))
-        self._backend = make_backend(settings, run_dir)
+        self._backend = make_backend(settings, run_dir, lambda: self._links.api_host)
         self._throttling = Throttling(cgroups_of(settings))
         self._codes = CodeCache(directory=run_dir / "code", fetch=store.get_code)
         self._recorder = Recorder(store=store, on_settled=self._settled)
@@ -252,6 +275,7 @@ class Invoker:
 
     def _tick(self) -> None:
         self._executor.feed(Ticked())
+        self._vm.set_trouble("engine", self._backend.trouble)
         self._vm.set_trouble("records", "records wait for the store" if self._recorder.full else "")
         told = (self._pool.full, self._vm.healthy)
         if told != self._told:
@@ -267,7 +291,7 @@ class Invoker:
     def _refusal(self) -> ReturnReason | None:
         if self._stopping:
             return ReturnReason.DRAINING
-        return None if self._vm.healthy else ReturnReason.UNHEALTHY
+        return None if self._vm.healthy and not self._backend.trouble else ReturnReason.UNHEALTHY
 
     # The controllers.
 

@@ -15,16 +15,18 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_DROPPED_BYTES = 1 << 30  # an answer that claims more is not read to its end
 _HEAD = "POST {path} HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\n"
 # A runtime that does not know the second header writes its sentinels all the same, and its answer is silent about it.
-_HEADS = {
-    "/init": _HEAD.format(path="/init").encode(),
-    "/run": _HEAD.format(path="/run").encode() + b"X-Fallow-Sentinels: none\r\n",
-}
+_PLAIN_HEADS = {path: _HEAD.format(path=path).encode() for path in ("/init", "/run")}
+_HEADS = {**_PLAIN_HEADS, "/run": _PLAIN_HEADS["/run"] + b"X-Fallow-Sentinels: none\r\n"}
 
 
 class ContainerConnection(asyncio.Protocol):
-    """The client's side. `lost` is True once the container closed or broke the connection."""
+    """The client's side. `lost` is True once the container closed or broke the connection, or said that it will.
 
-    def __init__(self) -> None:
+    `logs_with_answer` = whoever has an answer can read the whole log by then, so that no sentinels are needed.
+    """
+
+    def __init__(self, *, logs_with_answer: bool = True) -> None:
+        self._heads = _HEADS if logs_with_answer else _PLAIN_HEADS
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Reply] | None = None
         self._buffer = b""
@@ -34,6 +36,7 @@ class ContainerConnection(asyncio.Protocol):
         self._total_bytes = -1  # -1 = the head of the answer has not come yet
         self._read_bytes = 0
         self._logs_complete = False
+        self._last = False  # the server closes after this answer
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,7 +59,7 @@ class ContainerConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = loop.call_later(timeout_s, self._time_out)  # asyncio.timeout costs five times as much
-        self._transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (_HEADS[path], len(body), body))
+        self._transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (self._heads[path], len(body), body))
         try:
             return await self._waiter
         except asyncio.CancelledError:
@@ -65,6 +68,11 @@ class ContainerConnection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._waiter = None
+
+    @property
+    def answering(self) -> bool:
+        """A part of an answer has come."""
+        return self._total_bytes >= 0 or bool(self._buffer)
 
     def _time_out(self) -> None:
         self.close()
@@ -100,12 +108,15 @@ class ContainerConnection(asyncio.Protocol):
         first, *fields = head.split(b"\r\n")
         length = -1
         self._logs_complete = False
+        self._last = first.startswith(b"HTTP/1.0")
         for line in fields:
             name, _, value = line.lower().partition(b":")
             if name == b"content-length" and value.strip().isdigit():
                 length = int(value)
             elif name == b"x-fallow-logs":
                 self._logs_complete = value.strip() == b"complete"
+            elif name == b"connection":
+                self._last = value.strip() == b"close" or (self._last and value.strip() != b"keep-alive")
         parts = first.split(b" ", 2)
         if length < 0 or length > MAX_DROPPED_BYTES or len(parts) < 2 or not parts[1].isdigit():
             return False
@@ -129,6 +140,8 @@ class ContainerConnection(asyncio.Protocol):
             status=self._status, body=body, total_bytes=self._total_bytes, logs_complete=self._logs_complete
         )
         self._total_bytes = -1
+        if self._last:
+            self.close()
         self._settle(answer)
 
     def _break(self) -> None:

@@ -102,6 +102,11 @@ class Links:
         return peer.lease.api_url if peer is not None else ""
 
     @property
+    def api_host(self) -> str:
+        """Where any controller's API is; "" while none is known."""
+        return next((peer.lease.api_url for peer in self._peers.values() if peer.lease.api_url), "")
+
+    @property
     def connected(self) -> list[str]:
         """Controllers whose link stands."""
         return [p.controller_id for p in self._peers.values() if p.link is not None]

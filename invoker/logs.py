@@ -17,6 +17,11 @@ MAX_LINE_BYTES = 64 << 10  # a longer line is cut into several
 QUIET_S = 2.0  # no data for so long: the sentinels are not coming
 MIN_WAIT_S = 10.0
 WAIT_S_PER_MB = 2.0
+# Of an image from which no sentinel has come yet: no data for so long is all there is, at first and once it is known.
+UNKNOWN_QUIET_S = 0.2
+SILENT_QUIET_S = 0.02
+UNKNOWN_WAIT_S = 1.0
+SILENT_AFTER = 3  # runs without
 
 INCOMPLETE = "There was an issue while collecting your logs. Data might be missing."
 DEVELOPER_ERROR = "The action did not initialize or run as expected. Log data might be missing."
@@ -31,11 +36,31 @@ def stamp(unix_ms: int) -> str:
     return (at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{unix_ms % 1000:03d}Z").ljust(30)
 
 
-class LogCollector:
-    """Collects both streams of one container, one activation at a time. `now_unix_ms` stamps lines."""
+class SentinelHabit:
+    """Whether the containers of an image end a run's output by sentinels, which an image of anyone's may not do. It is
+    learned from the first one that comes; until then a short quiet is the end of a log."""
 
-    def __init__(self, now_unix_ms: Callable[[], int]) -> None:
+    def __init__(self) -> None:
+        self.seen = False
+        self._runs_without = 0
+
+    @property
+    def quiet_s(self) -> float:
+        """How long without data is the end."""
+        return SILENT_QUIET_S if self._runs_without >= SILENT_AFTER else UNKNOWN_QUIET_S
+
+    def missed(self) -> None:
+        """A run ended without one."""
+        self._runs_without += 1
+
+
+class LogCollector:
+    """Collects both streams of one container, one activation at a time. `now_unix_ms` stamps lines. `habit` None = the
+    container is known to write sentinels."""
+
+    def __init__(self, now_unix_ms: Callable[[], int], habit: SentinelHabit | None = None) -> None:
         self._now_unix_ms = now_unix_ms
+        self._habit = habit
         self._partial = [b"", b""]
         self._sentinels = [0, 0]
         self._ended = [False, False]
@@ -96,6 +121,8 @@ class LogCollector:
     def _line(self, stream: int, line: bytes) -> None:
         if line.endswith(SENTINEL):
             self._sentinels[stream] += 1
+            if self._habit is not None:
+                self._habit.seen = True
             line = line[: -len(SENTINEL)]  # an action's last line may lack its newline
             if not line:
                 return
@@ -114,19 +141,30 @@ class LogCollector:
 
     async def wait(self, limit_mb: int) -> bool:
         """Wait for both sentinels or the end of both streams: at most 2 s without data, and 2 s per MB of limit in
-        all (at least 10 s). Returns `complete`."""
-        self._progress = asyncio.Event()
+        all (at least 10 s). Where none may ever come, at most 1 s and until a short quiet: what came by then is
+        complete. Returns `complete`."""
+        habit = self._habit
+        if habit is not None and not habit.seen:
+            await self._wait(UNKNOWN_WAIT_S, habit.quiet_s, until_seen=habit)
+            if not habit.seen:
+                habit.missed()
+                self.finish()
+                return True
+        await self._wait(max(MIN_WAIT_S, WAIT_S_PER_MB * limit_mb), QUIET_S)
+        return self.complete
+
+    async def _wait(self, most_s: float, quiet_s: float, until_seen: SentinelHabit | None = None) -> None:
+        progress = self._progress = asyncio.Event()
         try:
-            async with asyncio.timeout(max(MIN_WAIT_S, WAIT_S_PER_MB * limit_mb)):
-                while not self.ended:
-                    self._progress.clear()
-                    async with asyncio.timeout(QUIET_S):
-                        await self._progress.wait()
+            async with asyncio.timeout(most_s):
+                while not self.ended and not (until_seen is not None and until_seen.seen):
+                    progress.clear()
+                    async with asyncio.timeout(quiet_s):
+                        await progress.wait()
         except TimeoutError:
-            return self.complete
+            return
         finally:
             self._progress = None
-        return self.complete
 
     def take(self, warning: str = "") -> list[str]:
         """The activation's lines. `warning` and the note of a truncation follow as stderr lines."""

@@ -35,7 +35,9 @@ class ControllerSettings(CommonSettings):
     port: int = 3233  # 0 picks one
     link_host: str = "127.0.0.1"
     link_port: int = 0  # the internal listener: link, metrics, health; 0 picks one
+    advertise_host: str = ""  # the name or address by which invokers and actions reach it; "" = where it listens
     operator_key: str = ""  # uuid:64 letters and digits
+    guest_key: str = ""  # granted on the namespace guest at the start; "" = none
     policy: str = "mws"
     strategy: str = "prefer-regular"
     seed: int = 0
@@ -129,12 +131,15 @@ RESERVED_ENV = frozenset(
         "FALLOW_AUTH",
         "FALLOW_OPERATOR_AUTH",
         "FALLOW_STATE_DIR",
+        "FALLOW_PUBLIC_URL",
         "FALLOW_CONFIG",
         "FALLOW_PARENT_DEATH",
         "FALLOW_IN_SCOPE",
     }
 )
 _ENV_PREFIX = "FALLOW_"
+_FILE_SUFFIX = "_FILE"  # FALLOW_JOIN_SECRET_FILE names the file that holds the secret
+_FROM_FILES = frozenset({"redis_url", "join_secret", "operator_key", "guest_key", "cluster"})
 _COMMON = "common"  # the table for keys that several sections share
 _SECTIONS: Mapping[str, type] = {
     _COMMON: CommonSettings,
@@ -162,9 +167,9 @@ class SettingsError(FatalError):
 def load(cls: type[S], *, section: str, file: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) -> S:
     """Reads the settings of `cls`: flags over `FALLOW_<FIELD>` over the file's table [section] over its table [common].
 
-    A flag that is None was not given. Keys of other sections may stand in the file and in the environment, since one
-    file and one environment serve every process of a machine; a key that no section knows is an error. Raises
-    SettingsError.
+    A flag that is None was not given. A secret may be given as `FALLOW_<FIELD>_FILE`, the file that holds it. Keys of
+    other sections may stand in the file and in the environment, since one file and one environment serve every process
+    of a machine; a key that no section knows is an error. Raises SettingsError.
     """
     types: dict[str, type] = typing.get_type_hints(cls)
     values: dict[str, object] = {}
@@ -173,19 +178,38 @@ def load(cls: type[S], *, section: str, file: Path | None, env: Mapping[str, str
             values[key] = _typed(types[key], key, raw, f"{file} [{table}]", from_text=False)
     known = _fields(cls).union(*map(_fields, _SECTIONS.values()))
     for name in sorted(env):
-        key = name.removeprefix(_ENV_PREFIX).lower()
         if not name.startswith(_ENV_PREFIX) or name in RESERVED_ENV:
             continue
+        key, secret = _key_of(name)
         if key not in known:
             raise _unknown(name, "the environment", [_ENV_PREFIX + k.upper() for k in known])
         if key in types:
-            values[key] = _typed(types[key], name, env[name], "the environment", from_text=True)
+            text = _secret_of(name, env) if secret else env[name]
+            values[key] = _typed(types[key], name, text, "the environment", from_text=True)
     for key, raw in flags.items():
         if key not in types:
             raise _unknown(key, "the flags", types)
         if raw is not None:
             values[key] = _typed(types[key], key, raw, "the flags", from_text=isinstance(raw, str))
     return cls(**values)
+
+
+def _key_of(name: str) -> tuple[str, bool]:
+    """The setting that a variable is for, and whether the variable names a file with its value."""
+    key = name.removeprefix(_ENV_PREFIX).lower()
+    secret = key.removesuffix(_FILE_SUFFIX.lower())
+    return (secret, True) if secret != key and secret in _FROM_FILES else (key, False)
+
+
+def _secret_of(name: str, env: Mapping[str, str]) -> str:
+    """Raises SettingsError where the file cannot be read, or the value is given itself, too."""
+    plain = name.removesuffix(_FILE_SUFFIX)
+    if plain in env:
+        raise SettingsError(f"{plain} and {name} are both set in the environment; give one of them")
+    try:
+        return Path(env[name]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise SettingsError(f"{name} is {env[name]!r} in the environment; it cannot be read: {e}") from None
 
 
 def _fields(cls: Any) -> frozenset[str]:

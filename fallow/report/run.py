@@ -96,6 +96,7 @@ class RunHeader:
     cpu_enforced: bool
     cpu_note: str = ""
     retries: bool = True  # False: every action was deployed as not idempotent
+    runtime: str = "process"  # what containers were: process | docker
     history: bool = False  # True: every action was deployed as long or short, as the strategy would have learned
     benchmarks: Mapping[str, str] = field(default_factory=dict)  # action -> the benchmark function it is
 

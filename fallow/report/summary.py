@@ -174,6 +174,7 @@ def _conditions(run: RunData) -> dict[str, Any]:
     header = run.header
     return {
         "policy": header.policy,
+        "runtime": header.runtime,
         "strategy": header.strategy,
         "seed": header.seed,
         "speedup": header.speedup,

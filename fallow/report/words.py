@@ -53,7 +53,7 @@ def scale_lines(summary: Mapping[str, Any]) -> list[str]:
         f"cores: 1 emulated core = {s['core_scale']:.4g} real cores; "
         f"{s['offered_cores']:.2f} offered of {s['available_cores']:.1f} available on average",
         f"traces: invocations {s['invocation_source']}, VMs {s['vm_source']}; "
-        f"policy {s['policy']}, strategy {s['strategy']}, seed {s['seed']}",
+        f"policy {s['policy']}, strategy {s['strategy']}, seed {s['seed']}, containers {s['runtime']}",
     ]
     late_ms = s["late_ms"]["p95"]
     if late_ms is not None and late_ms > LATE_MS:

@@ -47,6 +47,7 @@ class DemoOptions:
     evictions: str  # "none" | "trace" | a number
     target_cores: float | None
     discount: str
+    runtime: str = "process"  # what containers are
     retries: bool = True
     history: bool = False  # the strategy knows the apps of the trace beforehand
     benchmarks: bool | None = None  # None = where the invocations are generated
@@ -142,6 +143,7 @@ def _cluster_plan(
     target = TARGET_SHARE * harvest_cores if options.target_cores is None else options.target_cores
     return ClusterPlan(
         vms=vms,
+        runtime=options.runtime,
         port=0,
         policy=options.policy,
         strategy=options.strategy,

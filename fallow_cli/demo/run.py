@@ -107,6 +107,7 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
     return RunHeader(
         policy=options.policy,
         strategy=options.strategy,
+        runtime=options.runtime,
         seed=options.seed,
         speedup=options.speedup,
         vm_speedup=prepared.vm_speedup,

@@ -65,7 +65,12 @@ class SystemBus:
                 reply = connection.ask(new_method_call(_MANAGER, method, signature, body))
         except TimeoutError:
             raise BusError(_NO_REPLY, f"no answer to {method} within {self._timeout_s:g} s") from None
-        except (OSError, AuthenticationError, ValueError) as e:
+        except (
+            OSError,
+            RuntimeError,
+            AuthenticationError,
+            ValueError,
+        ) as e:  # RuntimeError: no address of a unix socket
             raise BusError(_UNREACHABLE, f"the system bus cannot be used: {getattr(e, 'strerror', None) or e}") from e
         _check(reply, method)
 

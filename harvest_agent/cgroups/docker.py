@@ -110,6 +110,7 @@ def _make(tree: HostTree, kernel: Kernel) -> None:
             if not kernel.exists(path):
                 kernel.make(path)
                 made.append(path)
+                _count_below(path, kernel)
         if tree.version == 2:
             enable(tree.dirs[""], kernel, further=("memory", "pids"))
         else:
@@ -117,3 +118,11 @@ def _make(tree: HostTree, kernel: Kernel) -> None:
     except OSError:
         undo(made, kernel)
         raise
+
+
+def _count_below(path: Path, kernel: Kernel) -> None:
+    """Version 1 before Linux 5.11: the memory of the directories below counts only where this is set, and is inherited
+    from then on."""
+    switch = path / "memory.use_hierarchy"
+    if kernel.exists(switch) and kernel.read(switch).strip() == "0":
+        kernel.write(switch, "1")

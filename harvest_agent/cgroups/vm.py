@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from harvest_agent.cgroups.kernel import CgroupError, Kernel, quota_us, remove_below, undo, why
 from harvest_agent.cgroups.tree import HostTree
 
 _MB = 1 << 20
+# A directory that was removed since it was listed, or opened.
+_GONE = (errno.ENOENT, errno.ENODEV)
 # Version 1: what is made before Docker comes. Of the other hierarchies Docker makes the directories, and leaves them.
 USED_V1 = ("cpu", "cpuacct", "freezer", "memory", "pids")
 # What a process holds and cannot give back: its own pages and those of shared memory, a tmpfs's too.
@@ -103,9 +106,9 @@ class VmCgroup:
             found = [int(pid) for pid in self._kernel.read(path / "cgroup.procs").split()]
             for child in self._kernel.children(path):
                 found += self._pids(child)
-        except FileNotFoundError:
-            return []  # a directory removed between the listing and the read
         except OSError as e:
+            if e.errno in _GONE:
+                return []
             raise CgroupError(why(e)) from e
         return found
 
@@ -130,13 +133,12 @@ class VmCgroup:
         Version 2 needs none before SIGKILL."""
         if self.version == 2 or "freezer" not in self._dirs:
             return
-        try:
-            for child in self._kernel.children(self._dirs["freezer"]):
+        for child in self._kernel.children(self._dirs["freezer"]):
+            try:
                 self._kernel.write(child / "freezer.state", "THAWED")
-        except FileNotFoundError:
-            return  # a container that ended meanwhile
-        except OSError as e:
-            raise CgroupError(f"cannot thaw a container: {why(e)}") from e
+            except OSError as e:
+                if e.errno not in _GONE:
+                    raise CgroupError(f"cannot thaw a container: {why(e)}") from e
 
     def kill(self) -> bool:
         """Sends SIGKILL to all that is inside, seen from here or not, frozen or not; False where the kernel has no such
@@ -159,10 +161,9 @@ class VmCgroup:
         for path in dict.fromkeys(self._all.values()):
             try:
                 remove_below(path, self._kernel)
-            except FileNotFoundError:
-                continue
             except OSError as e:
-                raise CgroupError(f"cannot remove the VM's cgroup: {why(e)}") from e
+                if e.errno not in _GONE:
+                    raise CgroupError(f"cannot remove the VM's cgroup: {why(e)}") from e
 
     def _counts(self, path: Path) -> dict[str, int]:
         return {name: int(count) for name, count in (line.split() for line in self._read(path).splitlines())}

@@ -42,7 +42,20 @@ Reply = Answer | Broken
 
 
 class StartError(Exception):
-    """A container could not be started; the text says why, for the operator's log."""
+    """A container could not be started; the text says why, for the operator's log.
+
+    `developer_error` is what the activation says where the action itself is at fault: then no other start is tried.
+    """
+
+    developer_error: str = ""
+
+
+class ImagePullError(StartError):
+    """The image of a blackbox action is not to be had."""
+
+    def __init__(self, image: str, why: str) -> None:
+        super().__init__(f"cannot pull the image {image}: {why}")
+        self.developer_error = f"Failed to pull container image '{image}'."
 
 
 class Container(Protocol):
@@ -81,6 +94,7 @@ class Backend(Protocol):
     """Starts containers."""
 
     kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"; known once it is open
+    trouble: str  # why no container can be started or ended now, in words; "" = all is well
 
     async def open(self) -> None:
         """Make ready for the first start. Called once, before anything else. Raises StartError."""

@@ -249,6 +249,7 @@ class ProcessBackend:
 
     def __init__(self, *, run_dir: Path, cgroups: tuple[Path, ...] = (), max_starts: int = 4) -> None:
         self.kinds: tuple[str, ...] = ()  # known once it is open
+        self.trouble = ""  # a lost spawner is back sooner than a controller would act on it
         self.procs_file = cgroups[0] / "cgroup.procs" if cgroups else None
         self.watched: set[ProcessContainer] = set()
         self._run_dir = run_dir

@@ -22,15 +22,24 @@ class FakeKernel:
         if self.version == 2:
             files |= {"cgroup.controllers": controllers, "cgroup.subtree_control": "", "cpu.stat": "usage_usec 0\n"}
             if path not in self.roots:
-                files["cgroup.freeze"] = "0"
+                files |= {"cgroup.freeze": "0", "cgroup.type": "domain", "cgroup.kill": "", "cgroup.events": ""}
                 if "cpu" in controllers.split():
                     files["cpu.max"] = "max 100000"
+                if "memory" in controllers.split():
+                    files["memory.stat"] = "anon 3145728\nfile 9999999\nshmem 1048576\n"
         else:
             files |= {
                 "cpu": {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"},
                 "cpuacct": {"cpuacct.usage": "0"},
                 "freezer": {"freezer.state": "THAWED"},
-            }[next(r for r in self.roots if path.is_relative_to(r)).name]
+                "memory": {
+                    "memory.stat": "rss 0\ntotal_rss 3145728\ntotal_shmem 1048576\n",
+                    "memory.use_hierarchy": "0",
+                },
+                "pids": {"pids.current": "0"},
+            }.get(next(r for r in self.roots if path.is_relative_to(r)).name, {})
+            if path in self.roots:
+                files["release_agent"] = ""
         self.files[path] = files
 
     def make(self, path: Path) -> None:
@@ -50,6 +59,9 @@ class FakeKernel:
         del self.files[path]
 
     def read(self, path: Path) -> str:
+        if path.name == "cgroup.events" and self.exists(path):
+            inside = any(f["cgroup.procs"] for p, f in self.files.items() if p.is_relative_to(path.parent))
+            return f"populated {int(inside)}\nfrozen {self.files[path.parent]['cgroup.freeze']}\n"
         try:
             return self.files[path.parent][path.name]
         except KeyError:
@@ -68,7 +80,11 @@ class FakeKernel:
         elif path.name == "cgroup.subtree_control":
             if files["cgroup.procs"] and path.parent not in self.roots:
                 raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # no internal processes
-            files[path.name] = text.removeprefix("+")
+            files[path.name] = f"{files[path.name]} {text.removeprefix('+')}".strip()
+        elif path.name == "cgroup.kill":
+            for below, other in self.files.items():
+                if below.is_relative_to(path.parent):
+                    other["cgroup.procs"] = ""
         else:
             files[path.name] = text
 

@@ -126,3 +126,23 @@ def test_mistakes_in_flags_are_named() -> None:
     with pytest.raises(SettingsError, match="kind is 'big' in the flags; it must be one of regular, harvest, spot"):
         load(AgentSettings, section="agent", file=None, env={}, flags={"kind": "big"})
     assert controller(flags={"port": "81"}).port == 81
+
+
+def test_a_secret_may_be_given_as_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hidden\n")
+    env = {"FALLOW_JOIN_SECRET_FILE": str(file), "FALLOW_GUEST_KEY_FILE": "/of/a/controller/only"}
+    assert load(InvokerSettings, section="invoker", file=None, env=env, flags={}).join_secret == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        ({"FALLOW_JOIN_SECRET_FILE": "/no/such"}, "FALLOW_JOIN_SECRET_FILE is '/no/such'.*cannot be read"),
+        ({"FALLOW_JOIN_SECRET_FILE": "/x", "FALLOW_JOIN_SECRET": "y"}, "both set"),
+        ({"FALLOW_PORT_FILE": "/x"}, "unknown setting FALLOW_PORT_FILE"),
+    ],
+)
+def test_what_is_wrong_with_a_secrets_file_is_told(env: dict[str, str], text: str) -> None:
+    with pytest.raises(SettingsError, match=text):
+        load(InvokerSettings, section="invoker", file=None, env=env, flags={})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ import uvloop
 from fallow.core.model import ActionSpec
 from fallow.infra import codec
 from fallow.infra.messages import Run
+from fallow.infra.records import ActionDoc
+from fallow.infra.redis_server import start_redis
+from fallow.infra.store import Store
 from invoker.backends.process import ProcessBackend
+from support.invoker_rig import Controller
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], object]]:
@@ -74,3 +79,43 @@ def make_run():
         return Run(**{**fields, **changes})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    folder = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
+    redis = await start_redis(state_dir=folder, run_dir=folder)
+    opened = await Store.open(redis.url)
+    opened.test_url = redis.url  # type: ignore[attr-defined]
+    yield opened
+    await opened.close()
+    await redis.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def controller(store: Store) -> AsyncIterator[Controller]:
+    made = Controller(store)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def deploy(store: Store, make_spec: Callable[..., ActionSpec]) -> Callable[..., Awaitable[ActionSpec]]:
+    async def put(name: str, code: bytes, **changes: object) -> ActionSpec:
+        digest = hashlib.sha256(code).hexdigest()
+        doc = ActionDoc(
+            namespace="guest",
+            name=name,
+            version="0.0.1",
+            revision="",
+            updated_unix_ms=1,
+            kind="python:3",
+            code_digest=digest,
+            code_bytes=len(code),
+        )
+        doc = await store.put_action(doc, code, expect=None)
+        return make_spec(name=name, revision=doc.revision, code_digest=digest, **changes)
+
+    return put

@@ -4,46 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from aiohttp import web
 
 from fallow.core.model import ActionSpec, Status
 from fallow.infra import codec
-from fallow.infra.link import Link, LinkServer
 from fallow.infra.messages import (
     Cancel,
     CommandDone,
     Completed,
     Hello,
-    Message,
-    Recorded,
     Report,
     Result,
     Returned,
-    Run,
     VmCommand,
-    Welcome,
 )
-from fallow.infra.records import ActionDoc, ControllerLease
-from fallow.infra.redis_server import start_redis
 from fallow.infra.settings import InvokerSettings
 from fallow.infra.store import Store
 from fallow.infra.vmstate import VmState
-from invoker.app import serve
 from invoker.backends import procfs
 from invoker.backends.runtimes import find_nodejs
+from support.invoker_rig import WAIT_S, Controller, Serving
 
 ECHO = b"def main(args):\n    print('said', args)\n    return args"
 SLEEP = b"import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}"
@@ -55,144 +44,11 @@ def main(args):
 """
 CRASH = b"import os\ndef main(args):\n    os._exit(1)"
 ECHO_JS = b"function main(args) { return args }"
-WAIT_S = 15.0
-M = TypeVar("M")
-
-
-class Controller:
-    """Listens as a controller does and keeps what it hears."""
-
-    def __init__(self, store: Store, name: str = "c1") -> None:
-        self.name = name
-        self.heard: list[Message] = []
-        self.cancel: list[tuple[str, int]] = []
-        self.links: list[Link] = []
-        self._news = asyncio.Event()
-        self._store = store
-        self._server = LinkServer("secret", self._serve)
-        self._runner: web.AppRunner | None = None
-        self._seq = 0
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/link", self._server.handle)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        lease = ControllerLease(
-            controller_id=self.name, link_url=f"ws://127.0.0.1:{port}/link", api_url="http://api.example"
-        )
-        await self._store.renew_lease(lease, 60)
-
-    async def _serve(self, link: Link) -> None:
-        async for messages in link:
-            for message in messages:
-                self.heard.append(message)
-                if isinstance(message, Hello):
-                    link.send(Welcome(protocol=1, controller_id=self.name, cancel=self.cancel))
-                    self.links.append(link)
-            self._news.set()
-
-    async def until(self, what: Callable[[list[Message]], bool]) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while not what(self.heard):
-                self._news.clear()
-                await self._news.wait()
-
-    async def hear(self, kind: type[M], activation_id: str = "") -> M:
-        """The first message of a kind, about an activation if one is named."""
-
-        def found(heard: list[Message]) -> list[M]:
-            mine = [m for m in heard if isinstance(m, kind)]
-            return [m for m in mine if not activation_id or getattr(m, "activation_id", "") == activation_id]
-
-        await self.until(lambda heard: bool(found(heard)))
-        return found(self.heard)[0]
-
-    async def recorded(self, activation_id: str) -> None:
-        await self.until(
-            lambda heard: any(isinstance(m, Recorded) and activation_id in m.activation_ids for m in heard)
-        )
-
-    def run(self, spec: ActionSpec, activation_id: str, args: bytes = b"{}", attempt: int = 1) -> None:
-        self._seq += 1
-        sent = self.links[-1].send(
-            Run(
-                activation_id=activation_id,
-                attempt=attempt,
-                seq=self._seq,
-                action=codec.encode_action(spec),
-                args=args,
-                cap_cores=1.0,
-                subject="guest",
-                transaction_id="t1",
-                accepted_unix_ms=1_700_000_000_000,
-            )
-        )
-        assert sent
-
-    async def close(self) -> None:
-        await self._server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
-    folder = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
-    redis = await start_redis(state_dir=folder, run_dir=folder)
-    opened = await Store.open(redis.url)
-    opened.test_url = redis.url  # type: ignore[attr-defined]
-    yield opened
-    await opened.close()
-    await redis.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def controller(store: Store) -> AsyncIterator[Controller]:
-    made = Controller(store)
-    await made.start()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def deploy(store: Store, make_spec: Callable[..., ActionSpec]) -> Callable[..., Awaitable[ActionSpec]]:
-    async def put(name: str, code: bytes, **changes: object) -> ActionSpec:
-        digest = hashlib.sha256(code).hexdigest()
-        doc = ActionDoc(
-            namespace="guest",
-            name=name,
-            version="0.0.1",
-            revision="",
-            updated_unix_ms=1,
-            kind="python:3",
-            code_digest=digest,
-            code_bytes=len(code),
-        )
-        doc = await store.put_action(doc, code, expect=None)
-        return make_spec(name=name, revision=doc.revision, code_digest=digest, **changes)
-
-    return put
 
 
 def nodejs_kind(run_dir: Path) -> str:
     [kind] = find_nodejs(run_dir)
     return kind
-
-
-class Serving:
-    def __init__(self, settings: InvokerSettings) -> None:
-        self._stop = asyncio.Event()
-        self._task = asyncio.ensure_future(serve(settings, self._stop))
-
-    async def stop(self) -> int:
-        self._stop.set()
-        async with asyncio.timeout(WAIT_S):
-            return await self._task
 
 
 @pytest.fixture

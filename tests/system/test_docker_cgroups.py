@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -22,9 +23,9 @@ from harvest_agent.cgroups.ending import end_frozen
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 IMAGE = os.environ.get("FALLOW_TEST_IMAGE", "fallow-standin:bookworm")
-BUSY = ["python3", "-c", "while True: pass"]
+BUSY = ["sh", "-c", "while :; do :; done"]
 QUIET = ["sleep", "1000"]
-HOLDING = ["python3", "-c", "import time; b = bytearray(64 << 20); time.sleep(1000)"]
+HOLDING = ["sh", "-c", "head -c 64M /dev/zero | tail -c 64M | sleep 1000"]  # tail does, until someone reads
 WINDOW_S = 3.0
 
 
@@ -171,6 +172,35 @@ async def test_what_containers_hold_is_counted(rig: Rig) -> None:
         while (memory_mb := vm.memory_mb()) is not None and memory_mb < 64:
             await asyncio.sleep(0.1)
     assert memory_mb is None or memory_mb < 128
+
+
+async def test_nothing_is_undone_when_systemd_reads_its_units_anew(rig: Rig) -> None:
+    """What stands in a unit's cgroup files past systemd would be. Where there is no systemd, nobody meddles."""
+    vm = rig.vm()
+    vm.create(0.5)
+    await rig.start(vm.docker_parent, BUSY)
+    vm.set_cores(0.3)
+    vm.freeze(True)
+    await asyncio.sleep(0.5)  # version 1 says FREEZING until all stand still
+    before = limits(vm)
+    assert any(limit.startswith("15000") for limit in before.values())
+    await asyncio.to_thread(reload_systemd)
+    await asyncio.sleep(1.0)
+    assert limits(vm) == before
+    frozen_ns = vm.cpu_ns()
+    await asyncio.sleep(0.5)
+    assert vm.cpu_ns() == frozen_ns
+
+
+def reload_systemd() -> None:
+    if Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=120)
+
+
+def limits(vm: VmCgroup) -> dict[Path, str]:
+    names = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "freezer.state", "cgroup.freeze")
+    paths = [d / name for d in vm.dirs for name in names]
+    return {p: p.read_text(encoding="ascii").strip() for p in paths if p.exists()}
 
 
 async def test_a_vm_that_a_dead_agent_left_frozen_is_taken_over(rig: Rig) -> None:
