@@ -49,6 +49,7 @@ def _mount_state(disk: Path) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(own), path)
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")  # sockets, pid files, network namespaces
+    Path("/run/dbus").mkdir()  # empty, as where no systemd runs
 
 
 def _mount_cgroups(hierarchies: list[str]) -> None:
