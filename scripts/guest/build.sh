@@ -19,7 +19,21 @@ slim=(
     --dpkgopt='path-exclude=/usr/share/locale/*'
 )
 
-key=$(cat scripts/guest/build.sh scripts/guest/prepare.sh scripts/guest/start.sh pyproject.toml | sha256sum | cut -c1-12)
+requirements=$(
+    .venv/bin/python - <<'PY'
+import tomllib
+
+with open("pyproject.toml", "rb") as f:
+    project = tomllib.load(f)["project"]
+test = [d for d in project["optional-dependencies"]["dev"] if d.startswith(("pytest", "hypothesis"))]
+# pip reads markers for the Python that runs it; the guest's is older than 3.11.3, for which redis and valkey want this.
+print("\n".join([*project["dependencies"], *test, "async-timeout"]))
+PY
+)
+key=$({
+    echo "$requirements"
+    cat scripts/guest/build.sh scripts/guest/prepare.sh scripts/guest/start.sh
+} | sha256sum | cut -c1-12)
 out=build/guest/$key
 if [ -e "$out/root.img" ]; then
     echo "$out"
@@ -44,17 +58,8 @@ echo "guest: making the containers' image" >&2
 mmdebstrap --quiet --variant=essential --include=python3 "${slim[@]}" "$suite" "$work/image.tar" >&2
 
 echo "guest: fetching the libraries" >&2
-.venv/bin/python - >"$work/requirements.txt" <<'PY'
-import tomllib
-
-with open("pyproject.toml", "rb") as f:
-    project = tomllib.load(f)["project"]
-test = [d for d in project["optional-dependencies"]["dev"] if d.startswith(("pytest", "hypothesis"))]
-# pip reads markers for the Python that runs it; the guest's is older than 3.11.3, for which redis and valkey want this.
-print("\n".join([*project["dependencies"], *test, "async-timeout"]))
-PY
 .venv/bin/python -m pip install --quiet --no-compile --target "$work/libraries" --python-version 3.11 \
-    --only-binary :all: --requirement "$work/requirements.txt" >&2
+    --only-binary :all: --requirement <(echo "$requirements") >&2
 
 echo "guest: making the root file system" >&2
 mmdebstrap --quiet --variant=important --include="$(
@@ -68,7 +73,7 @@ mmdebstrap --quiet --variant=important --include="$(
     --customize-hook='chroot "$1" bash /opt/prepare.sh' \
     "$suite" "$work/root" >&2
 
-rm -rf build/guest
+find build/guest -mindepth 1 -maxdepth 1 ! -name results -exec rm -rf {} + 2>/dev/null || true
 mkdir -p "$out"
 cp "$work"/root/boot/vmlinuz-* "$out/vmlinuz"
 cp "$work"/root/boot/initrd.img-* "$out/initrd.img"
