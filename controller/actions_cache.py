@@ -136,6 +136,7 @@ def _spec(doc: ActionDoc) -> ActionSpec:
         app=annotation(doc.annotations, "app") or package,
         provide_api_key=_truthy(annotation(doc.annotations, "provide-api-key")),
         init_env=tuple((item["key"], _env(item["value"])) for item in doc.parameters if item.get("init")),
+        image=doc.image or "",
     )
 
 

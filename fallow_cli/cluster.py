@@ -31,8 +31,9 @@ from fallow_cli.machine import free_ports
 from fallow_cli.options import check_settings, harvest_price
 from fallow_cli.state import RunningCluster, StateDir
 
+DOCKER = "docker"
 READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 30.0  # a fleet gives its agents 20 s where an engine has containers to remove
 MAX_RESTARTS = 5  # of controllers, within RESTART_WINDOW_S
 RESTART_WINDOW_S = 60.0
 
@@ -67,6 +68,10 @@ class LocalCluster:
     async def start(self) -> None:
         """Returns when the API answers and every VM that lives from the start has joined. Raises CliError."""
         check_settings(self.plan.config)
+        if self.plan.runtime == DOCKER:
+            from fallow_cli.docker import check_docker  # the SDK takes a while to import
+
+            await check_docker(self.plan.config)
         self.state.prepare()
         self.state.lock()
         self._clear_leftovers()
@@ -135,6 +140,8 @@ class LocalCluster:
                 }
                 for vm in plan.vms
             ],
+            "backend": plan.runtime,
+            "cluster": self.state.private("cluster", lambda: secrets.token_hex(4)) if plan.runtime == DOCKER else "",
             "core_scale": plan.core_scale,
             "notice_s": plan.notice_s,
             "vm_speedup": plan.vm_speedup,

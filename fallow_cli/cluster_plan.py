@@ -26,6 +26,7 @@ class ClusterPlan:
     """Everything a local cluster is started with. Times are real seconds."""
 
     vms: tuple[VmPlan, ...]
+    runtime: str = "process"  # what containers are: process | docker
     port: int = 3233
     controllers: int = 1
     policy: str | None = None  # None = as the settings file and the environment say

@@ -16,6 +16,7 @@ from fallow_cli.errors import CliError
 from fallow_cli.output import show_json, show_table
 
 KIND_OF_SUFFIX = {".py": "python:default"} | dict.fromkeys((".js", ".cjs", ".mjs"), "nodejs:default")
+BLACKBOX = "blackbox"
 ACTIONS = "/api/v1/namespaces/{ns}/actions"
 
 
@@ -48,6 +49,7 @@ def _definition_options(command: Any) -> Any:
     options = [
         click.argument("file", type=click.Path(path_type=Path), required=False),
         click.option("--kind", default=None, help="Runtime, such as python:3; else by the file's ending."),
+        click.option("--docker", "image", default=None, help="Image of the container (a blackbox); FILE is optional."),
         click.option("--main", default=None, help="Function to call, if not main."),
         click.option("--memory", type=int, help="Limit in MB."),
         click.option("--timeout", type=int, help="Limit in ms."),
@@ -71,8 +73,8 @@ def _definition_options(command: Any) -> Any:
 @_definition_options
 def create(name: str, **options: Any) -> None:
     """Create the action NAME from FILE (source text or a zip)."""
-    if options["file"] is None:
-        raise CliError("an action needs a FILE with its code\nfallow action create NAME FILE.py")
+    if options["file"] is None and options["image"] is None:
+        raise CliError("an action needs a FILE with its code, or --docker IMAGE\nfallow action create NAME FILE.py")
     _put(name, options, overwrite=False, done="created")
 
 
@@ -98,10 +100,17 @@ def _put(name: str, options: dict[str, Any], *, overwrite: bool, done: str) -> N
         click.echo(f"{done} {entity['namespace']}/{entity['name']} {entity['version']}")
 
 
-def definition(*, file: Path | None, kind: str | None, main: str | None, **options: Any) -> dict[str, Any]:
+def definition(
+    *, file: Path | None, kind: str | None, main: str | None, image: str | None = None, **options: Any
+) -> dict[str, Any]:
     """The document to PUT: only what was given."""
     document: dict[str, Any] = {}
-    if file is not None:
+    if image is not None:
+        if kind not in (None, BLACKBOX):
+            raise CliError(f"--docker and --kind {kind} contradict each other\ngive one of them")
+        code = {} if file is None else _exec(file, BLACKBOX, main)
+        document["exec"] = {"kind": BLACKBOX, "image": image, **code} | ({"main": main} if main else {})
+    elif file is not None:
         document["exec"] = _exec(file, kind, main)
     wanted = {"memory": "memory", "timeout": "timeout", "logs": "logsize", "concurrency": "concurrency"}
     limits = {key: options[name] for key, name in wanted.items() if options[name] is not None}

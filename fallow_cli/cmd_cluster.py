@@ -18,7 +18,15 @@ from fallow_cli.cluster import LocalCluster
 from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
 from fallow_cli.machine import real_cores, vm_memory_mb
-from fallow_cli.options import POLICY_HELP, STRATEGY_HELP, harvest_price, known_policy, known_strategy
+from fallow_cli.options import (
+    POLICY_HELP,
+    RUNTIME_HELP,
+    RUNTIMES,
+    STRATEGY_HELP,
+    harvest_price,
+    known_policy,
+    known_strategy,
+)
 from fallow_cli.output import show_json
 from fallow_cli.state import StateDir, default_state_dir
 from fallow_cli.vm_table import show_vms
@@ -68,7 +76,7 @@ state_dir_option = click.option(
     type=click.FloatRange(0.001, 1e4),
     help="Divides notices, keep-alive and the resource monitor's period.",
 )
-@click.option("--runtime", type=click.Choice(["process"]), default="process", show_default=True)
+@click.option("--runtime", type=click.Choice(RUNTIMES), default="process", show_default=True, help=RUNTIME_HELP)
 @click.option("--durability", type=click.Choice(["everysec", "always"]), default="everysec", show_default=True)
 @click.option("--redis-url", default="", help="Use this Redis instead of starting one.")
 @click.option("--seed", default=None, type=int)
@@ -85,6 +93,7 @@ def _plan(options: dict[str, Any]) -> ClusterPlan:
     vms = _vms(options)
     return ClusterPlan(
         vms=vms,
+        runtime=options["runtime"],
         port=options["port"],
         controllers=options["controllers"],
         policy=options["policy"],
@@ -165,6 +174,7 @@ async def _announce(cluster: LocalCluster, *, as_json: bool, took_s: float) -> N
             "state_dir": str(cluster.state.path),
             "redis": f"{cluster.redis.source} {cluster.redis.version}",
             "durability": cluster.plan.durability,
+            "runtime": cluster.plan.runtime,
             "cpu_enforced": not unenforced,
             "vms": [vm["id"] for vm in vms],
             "processes": cluster.processes(),
@@ -178,6 +188,7 @@ async def _announce(cluster: LocalCluster, *, as_json: bool, took_s: float) -> N
     names = (f"{vm['id']} ({vm['kind']}, {vm['cores']:g} cores)" for vm in vms)
     click.echo(f"  VMs        {', '.join(names)}")
     enforced = "enforced by cgroups" if not unenforced else f"not enforced ({'; '.join(unenforced)})"
+    click.echo(f"  containers {cluster.plan.runtime}")
     click.echo(f"  CPU        {enforced}; {cluster.plan.core_scale:g} real cores a VM core")
     redis = f"{cluster.redis.version} ({cluster.redis.source})"
     click.echo(f"  Redis      {redis}, append-only file, fsync {cluster.plan.durability}")

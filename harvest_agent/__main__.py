@@ -21,7 +21,7 @@ def main() -> int:
     if isinstance(loaded, str):
         sys.stderr.write(f"{loaded}\n")
         return 2
-    if loaded.cgroup_root == AUTO:
+    if loaded.backend == "process" and loaded.cgroup_root == AUTO:
         enter_user_scope([sys.executable, "-m", "harvest_agent", *sys.argv[1:]])
     log.configure(loaded.log_level, loaded.log_format, f"agent {loaded.vm_id}")
 

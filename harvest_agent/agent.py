@@ -19,13 +19,11 @@ from fallow.traces.vms import Life
 from harvest_agent import processes
 from harvest_agent.api import AgentApi, UnixServer
 from harvest_agent.child import InvokerChild
-from harvest_agent.docker_housing import DockerHousing
 from harvest_agent.emulator import EmulatedVm
 from harvest_agent.ending import uncut
 from harvest_agent.events import EventLog, Happened
 from harvest_agent.housing import KILL_TIMEOUT_S, Housing, ProcessHousing
 from harvest_agent.sources import Source, StaticSource, TracePlayer
-from harvest_agent.usage import meter
 
 EXIT_EVICTED = 75
 _SAMPLE_PERIOD_S = 1.0
@@ -86,7 +84,9 @@ class Agent:
         except OSError as e:
             raise FatalError(f"cannot serve on {self._settings.socket!r}: {e}") from e
         self._events.write(Happened.JOINED, cores=vm.cores)
-        _log.info("VM joined", vm=vm.state().vm_id, cores=vm.cores, cpu_note=vm.state().cpu_note)
+        note = vm.state().cpu_note
+        cpu = f"not enforced ({note})" if note else "enforced"
+        _log.info("VM joined", vm=self._settings.vm_id, cores=vm.cores, cpu=cpu)
         try:
             evicted_by = await self._until_end(vm, child, stop)
             if evicted_by is not None:
@@ -108,11 +108,10 @@ class Agent:
 
     async def _until_end(self, vm: EmulatedVm, child: InvokerChild, stop: asyncio.Event) -> str | None:
         """Lets the VM live; answers who evicted it, or None where it is asked to stop."""
-        usage = meter(self._housing.cgroup, without=child.owned)
 
-        def sample() -> None:
-            vm.measured(usage.sample(clock.mono_s()))
+        async def sample() -> None:
             processes.reap_orphans(child.owned())
+            vm.measured(await self._housing.usage(clock.mono_s(), without=child.owned))
 
         async with asyncio.TaskGroup() as group:
             loops = [
@@ -183,7 +182,11 @@ class Agent:
 
 
 def housing_of(settings: AgentSettings) -> Housing:
-    return DockerHousing(settings) if settings.backend == "docker" else ProcessHousing(settings)
+    if settings.backend == "docker":
+        from harvest_agent.docker_housing import DockerHousing  # the SDK is no part of a process without Docker
+
+        return DockerHousing(settings)
+    return ProcessHousing(settings)
 
 
 def _check(settings: AgentSettings) -> None:

@@ -43,7 +43,7 @@ class ClusterContainers:
                     trouble = await self._end_frozen(cgroup, vm_id, timeout_s / 2) or trouble
                 while True:
                     try:
-                        found = await self._engine.containers(self._labels(vm_id), timeout_s=_LIST_TIMEOUT_S)
+                        found = await self._engine.containers(self.labels(vm_id), timeout_s=_LIST_TIMEOUT_S)
                         if not found and seen_empty:
                             return True
                         seen_empty = not found
@@ -59,7 +59,7 @@ class ClusterContainers:
         """Answers what went wrong, "" = nothing."""
         try:
             async with asyncio.timeout(timeout_s):
-                await end_frozen(cgroup, self._engine, self._labels(vm_id), timeout_s=timeout_s)
+                await end_frozen(cgroup, self._engine, self.labels(vm_id), timeout_s=timeout_s)
         except (EngineError, CgroupError) as e:
             return str(e)
         except TimeoutError:
@@ -77,5 +77,6 @@ class ClusterContainers:
                 raise error
         return "; ".join(str(e) for e in errors)
 
-    def _labels(self, vm_id: str) -> dict[str, str]:
+    def labels(self, vm_id: str) -> dict[str, str]:
+        """By which the containers of a VM are known."""
         return {CLUSTER_LABEL: self._cluster, VM_LABEL: vm_id}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from fallow.infra.settings import AgentSettings
 from harvest_agent import host
 from harvest_agent.cgroups import CgroupError, HostTree, Kernel, LinuxKernel, VmCgroup, remove_if_empty, vm_cgroup
 from harvest_agent.containers import ClusterContainers
+from harvest_agent.docker_usage import EngineUsage
 from harvest_agent.housing import dirs_of, freeze
 from harvest_agent.leases import Leases
 from harvest_agent.reaper import REMOVE_TIMEOUT_S, Reaper
+from harvest_agent.usage import CgroupUsage, Usage
 
-_INFO_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
 _RACES = 3  # with a VM that leaves and removes the empty tree of the cluster
 
@@ -39,27 +40,31 @@ class DockerHousing:
         self._containers = ClusterContainers(self._engine, settings.cluster)
         leases = Leases(Path(settings.lease_dir), settings.vm_id)
         self._reaper = Reaper(leases, self._containers, cgroup_of=self._cgroup_of, remove_cgroup=self._remove_cgroup)
+        self._engine_usage = EngineUsage(self._engine, self._containers.labels(settings.vm_id))
+        self._meter: CgroupUsage | None = None
         self._info: EngineInfo | None = None
         self._tree: HostTree | None = None
         self.clean = False  # no container of the VM is left
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """A VM boots when its engine answers."""
+        async with asyncio.TaskGroup() as group:
+            asking, stopping = group.create_task(self._ask()), group.create_task(stop.wait())
+            await asyncio.wait({asking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()
+            stopping.cancel()
+        return self._info is not None and not stop.is_set()
+
+    async def _ask(self) -> None:
         told = False
-        while not stop.is_set():
+        while self._info is None:
             try:
                 self._info = await self._engine.info()
-                return True
             except EngineError as e:
                 if not told:
                     _log.warning("the VM waits for the Docker Engine", vm=self._settings.vm_id, error=str(e))
                 told = True
-            try:
-                async with asyncio.timeout(_RETRY_S):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        return False
+                await asyncio.sleep(_RETRY_S)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -106,8 +111,21 @@ class DockerHousing:
     async def watch(self) -> None:
         await self._reaper.watch()
 
+    async def usage(self, now_mono_s: float, *, without: Callable[[], Collection[int]]) -> Usage:
+        if self._meter is None and self.cgroup is not None and self.cgroup.cpu_ns() is not None:
+            self._meter = CgroupUsage(self.cgroup)
+        if self._meter is not None:
+            return self._meter.sample(now_mono_s)
+        return await self._engine_usage.sample(now_mono_s)
+
     async def invoker_died(self) -> None:
-        await self._remove_containers()
+        """The VM lives on, so its quota is left alone; a container may be frozen of its own accord."""
+        try:
+            if self.cgroup is not None:
+                self.cgroup.thaw_inside()
+        except CgroupError as e:
+            _log.warning("the containers of the dead invoker cannot be thawed", error=str(e))
+        await self._containers.remove(self._settings.vm_id, None, timeout_s=REMOVE_TIMEOUT_S)
 
     async def silence(self) -> None:
         """Where nothing can be frozen, the containers are removed now: the stopped invoker does not see it."""
@@ -149,7 +167,7 @@ class DockerHousing:
         if self._tree is None:
             return None
         cgroup = vm_cgroup(self._tree, vm_id, self._kernel)
-        return cgroup if any(self._kernel.exists(d) for d in cgroup.dirs) else None
+        return cgroup if cgroup.exists() else None
 
     def _remove_cgroup(self, vm_id: str) -> None:
         if self._tree is None:

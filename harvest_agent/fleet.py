@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fallow.core.model import VmKind
 from fallow.infra import log, settings, tasks
@@ -33,7 +34,11 @@ from harvest_agent.ledger import FleetLedger
 from harvest_agent.member import Member, Phase
 from harvest_agent.sweep import sweep
 
+if TYPE_CHECKING:
+    from harvest_agent.fleet_docker import FleetDocker
+
 _STOP_TIMEOUT_S = 11.0  # an agent gives its invoker 8 s
+_DOCKER_STOP_TIMEOUT_S = 20.0  # and as long again to an engine that has to remove its containers
 _KILL_TIMEOUT_S = 5.0
 
 _log = get_logger("harvest_agent.fleet")
@@ -51,17 +56,21 @@ class Fleet:
         self._tree: HostTree | None = None
         self._ledger = FleetLedger(Path(config.state_dir) / "fleet-owner.json")
         self._kernel = LinuxKernel()
+        self._docker = self._docker_of(config.cluster) if config.backend == "docker" else None
 
     async def run(self, stop: asyncio.Event) -> int:
         """Until `stop` or /v1/stop; leaves no process, socket or cgroup."""
         self._stop = stop
         processes.become_subreaper()
-        await self._ledger.recover(self._kernel)
+        await self._recover()
         sweep(self._kernel)
-        self._cgroup_root, self._tree = host.encode_root(self._config.cgroup_root, self._kernel)
+        if self._docker is not None:
+            self._cgroup_root, self._tree = await self._docker.encode_root(self._config.cgroup_root)
+        else:
+            self._cgroup_root, self._tree = host.encode_root(self._config.cgroup_root, self._kernel)
         server = UnixServer(FleetApi(self).app(), self._config.socket_path)
         try:
-            self._ledger.write(self._tree)
+            self._ledger.write(self._tree, cluster=self._config.cluster if self._docker is not None else "")
             self._new_diary()
             await server.start()
             async with self._group:
@@ -73,6 +82,18 @@ class Fleet:
         finally:
             await uncut(self._leave_nothing(server))
         return 0
+
+    async def _recover(self) -> None:
+        cluster, tree = await self._ledger.recover(self._kernel)
+        if cluster:
+            docker = self._docker_of(cluster)
+            await docker.clear_all(tree)
+            docker.close()
+
+    def _docker_of(self, cluster: str) -> FleetDocker:
+        from harvest_agent.fleet_docker import FleetDocker  # the SDK is no part of a process without Docker
+
+        return FleetDocker(cluster, self._kernel)
 
     def describe(self) -> dict[str, object]:
         return {"vms": [m.describe() for m in self._members.values()], "playing": self._playing}
@@ -157,8 +178,10 @@ class Fleet:
         """What an agent that died leaves: orphans, which are this process's children now, and a cgroup."""
         if not await processes.kill_all(os.getpid(), owned=self._owned, spare_owned=True, timeout_s=_KILL_TIMEOUT_S):
             _log.error("processes of a dead VM cannot be killed", vm=member.vm.id)
+        if self._docker is not None:
+            return await self._docker.clear(member.vm.id, self._tree)
         if self._tree is None:
-            return
+            return None
         cgroup = VmCgroup(self._tree, member.vm.id, self._kernel)
         try:
             if any(self._kernel.exists(d) for d in cgroup.dirs):
@@ -176,7 +199,8 @@ class Fleet:
         for timer in list(self._timers):
             timer.cancel()
         children = [m.child for m in self._members.values() if m.child is not None]
-        ended = await asyncio.gather(*(c.terminate(_STOP_TIMEOUT_S) for c in children))
+        timeout_s = _STOP_TIMEOUT_S if self._docker is None else _DOCKER_STOP_TIMEOUT_S
+        ended = await asyncio.gather(*(c.terminate(timeout_s) for c in children))
         for child, ok in zip(children, ended, strict=True):
             if not ok:
                 _log.error("agent did not stop in time", pid=child.pid)
@@ -188,7 +212,10 @@ class Fleet:
         await server.stop()
         processes.send((p.pid for p in processes.descendants(os.getpid())), signal.SIGKILL)
         try:
-            if self._tree is not None:
+            if self._docker is not None:
+                await self._docker.clear_all(self._tree)
+                self._docker.close()
+            elif self._tree is not None:
                 await host.clear_tree(self._tree, self._kernel, timeout_s=_KILL_TIMEOUT_S)
             self._ledger.clear()
         except CgroupError as e:

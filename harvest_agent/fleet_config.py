@@ -56,6 +56,8 @@ class FleetConfig:
     socket: str = ""  # "" = run_dir/fleet.sock
     invoker: str = f"{sys.executable} -m invoker"
     cgroup_root: str = "auto"
+    backend: str = "process"  # what containers are: process | docker
+    cluster: str = ""  # Docker: the label by which this fleet knows its containers
     env: Mapping[str, str] = field(default_factory=dict)  # further FALLOW_* of the invokers
     provider: Provider | None = None
 
@@ -90,6 +92,11 @@ def parse_config(raw: Any) -> FleetConfig:
     env = values.get("env", {})
     if not isinstance(env, dict) or not all(isinstance(v, str) for v in env.values()):
         raise ValueError("env must be an object of texts")
+    backend = values.get("backend", "process")
+    if backend not in ("process", "docker"):
+        raise ValueError(f"backend is {backend!r}; it must be process or docker")
+    if backend == "docker" and not values.get("cluster"):
+        raise ValueError("backend is docker: cluster must say by which label its containers are known")
     try:
         return FleetConfig(**{**values, "vms": vms})
     except TypeError as e:

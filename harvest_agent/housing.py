@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from fallow.infra.log import get_logger
 from fallow.infra.settings import AgentSettings
 from harvest_agent import host, processes
 from harvest_agent.cgroups import CgroupError, HostTree, LinuxKernel, VmCgroup, remove_host_tree, remove_if_empty
+from harvest_agent.usage import CgroupUsage, DescendantUsage, Usage, meter
 
 KILL_TIMEOUT_S = 10.0
 
@@ -42,6 +43,10 @@ class Housing(Protocol):
 
     async def watch(self) -> None:
         """While the VM lives."""
+        ...
+
+    async def usage(self, now_mono_s: float, *, without: Callable[[], Collection[int]]) -> Usage:
+        """Of the containers, since the call before; `without` answers the pids of what is none."""
         ...
 
     async def invoker_died(self) -> None:
@@ -79,6 +84,7 @@ class ProcessHousing:
         self._parent = os.getppid()
         self._tree: HostTree | None = None  # set where this agent made it, and so removes it
         self._shared_tree: HostTree | None = None  # the fleet's
+        self._meter: CgroupUsage | DescendantUsage | None = None
 
     async def ready(self, stop: asyncio.Event) -> bool:
         return True
@@ -104,6 +110,11 @@ class ProcessHousing:
 
     async def watch(self) -> None:
         return
+
+    async def usage(self, now_mono_s: float, *, without: Callable[[], Collection[int]]) -> Usage:
+        if self._meter is None:
+            self._meter = meter(self.cgroup, without=without)
+        return self._meter.sample(now_mono_s)
 
     async def invoker_died(self) -> None:
         return

@@ -1,6 +1,6 @@
 """Leases of the VMs on one Docker Engine: files that living agents touch, and what their ages say.
 
-Containers outlive the agent that is killed beside them. So each VM has a file `<lease_dir>/<vm id>`, and whoever
+Containers outlive the agent that is killed beside them. So each VM has a file `<lease_dir>/<vm id>.lease`, and whoever
 finds a VM's file untouched for LAPSE_S in two looks in a row may take the VM for dead. Two, because a machine that was
 asleep wakes with every lease old, one look before their owners touch them again. All times are those of the file
 system that holds the leases, the one clock that all VMs of an engine have in common.
@@ -16,6 +16,7 @@ from pathlib import Path
 RENEW_S = 1.0
 LAPSE_S = 5.0
 LOOK_S = 1.0
+_SUFFIX = ".lease"  # what else lies in the folder is not ours to judge, or to remove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Leases:
     def __init__(self, folder: Path, vm_id: str) -> None:
         self.vm_id = vm_id
         self._folder = folder
-        self._path = folder / vm_id
+        self._path = self._of(vm_id)
 
     def renew(self) -> None:
         """Makes the lease, and the folder, where they are not there."""
@@ -83,16 +84,19 @@ class Leases:
 
     def forget(self, vm_id: str) -> None:
         """Removes the lease of a dead VM. If it was alive after all, its next touch makes it anew."""
-        (self._folder / vm_id).unlink(missing_ok=True)
+        self._of(vm_id).unlink(missing_ok=True)
 
     def look(self, holding: frozenset[str] = frozenset()) -> Look:
         """Renews, so that the own lease says what time it is."""
         self.renew()
         touched_s = {}
         for entry in os.scandir(self._folder):
-            if not entry.name.startswith("."):
+            if entry.name.endswith(_SUFFIX):
                 try:
-                    touched_s[entry.name] = entry.stat().st_mtime
+                    touched_s[entry.name.removesuffix(_SUFFIX)] = entry.stat().st_mtime
                 except FileNotFoundError:
                     continue  # dropped between the listing and the look
         return Look(now_s=touched_s[self.vm_id], touched_s=touched_s, holding=holding)
+
+    def _of(self, vm_id: str) -> Path:
+        return self._folder / f"{vm_id}{_SUFFIX}"

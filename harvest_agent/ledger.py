@@ -25,17 +25,19 @@ class FleetLedger:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def recover(self, kernel: Kernel) -> None:
+    async def recover(self, kernel: Kernel) -> tuple[str, HostTree | None]:
         """Empties and removes the tree of a fleet that is dead. Raises FatalError while that fleet lives.
 
+        Where containers were Docker's it answers their cluster, else "", and the tree: the caller clears both.
         One that is just ending, as after a kill of its parent, is waited for.
         """
         try:
             raw = json.loads(self._path.read_text(encoding="utf-8"))
             pid, start_ticks = int(raw["pid"]), int(raw["start_ticks"])
             tree = HostTree.decode(raw["tree"]) if raw["tree"] else None
+            cluster = str(raw.get("cluster", ""))
         except FileNotFoundError:
-            return
+            return "", None
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise FatalError(f"{self._path} is damaged ({e!r}); remove it if no fleet uses this folder") from None
         deadline_mono_s = mono_s() + _ENDING_TIMEOUT_S
@@ -43,17 +45,26 @@ class FleetLedger:
             await asyncio.sleep(0.1)
         if alive:
             raise FatalError(f"the fleet with pid {pid} still uses {self._path.parent}; stop it first")
+        if cluster:
+            return cluster, tree
         if tree is not None:
             try:
                 await host.clear_tree(tree, kernel, timeout_s=_KILL_TIMEOUT_S)
             except CgroupError as e:
                 _log.warning("the cgroups of a dead fleet cannot be removed", error=str(e))
         self._path.unlink(missing_ok=True)
+        return "", None
 
-    def write(self, tree: HostTree | None) -> None:
+    def write(self, tree: HostTree | None, *, cluster: str = "") -> None:
+        """`cluster` where containers are Docker's."""
         me = processes.read_process(os.getpid())
         assert me is not None  # /proc without this process in it is no /proc
-        entry = {"pid": me.pid, "start_ticks": me.start_ticks, "tree": "" if tree is None else tree.encode()}
+        entry = {
+            "pid": me.pid,
+            "start_ticks": me.start_ticks,
+            "tree": "" if tree is None else tree.encode(),
+            "cluster": cluster,
+        }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(entry), encoding="utf-8")
 

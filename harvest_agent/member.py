@@ -117,8 +117,11 @@ class Member:
             "EVENTS": self.events_path,
             "CGROUP_ROOT": cgroup_root,
             "INVOKER": config.invoker,
+            "BACKEND": config.backend,
             "RUN_DIR": self._dir / "run",  # the invoker's own: it may clear it
         }
+        if config.backend == "docker":
+            settings |= {"CLUSTER": config.cluster, "LEASE_DIR": Path(config.run_dir) / "leases"}
         if config.redis_url:
             settings["REDIS_URL"] = config.redis_url
         if config.join_secret:

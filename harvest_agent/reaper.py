@@ -39,10 +39,7 @@ class Reaper:
 
     def take_lease(self) -> None:
         """Before the first container. Raises FatalError where the folder cannot be written."""
-        try:
-            self._leases.renew()
-        except OSError as e:
-            raise FatalError(f"the lease of this VM cannot be written: {e}; lease_dir must be a folder of ours") from e
+        self._see(frozenset())
 
     def drop_lease(self) -> None:
         """Only once no container of the VM is left: the file is what the others know it by."""
@@ -60,7 +57,7 @@ class Reaper:
         before: Look | None = None
         while True:
             await asyncio.sleep(LOOK_S)
-            look = self._leases.look()
+            look = self._see(frozenset())
             if not watches(self._leases.vm_id, look.touched_s, look.now_s):
                 before = None
                 continue
@@ -103,7 +100,13 @@ class Reaper:
             self._away = True
             return None
         self._away = False
-        return self._leases.look(frozenset(vm_id for vm_id in holding if _is_name(vm_id)) - {self._leases.vm_id})
+        return self._see(frozenset(vm_id for vm_id in holding if _is_name(vm_id)) - {self._leases.vm_id})
+
+    def _see(self, holding: frozenset[str]) -> Look:
+        try:
+            return self._leases.look(holding)
+        except OSError as e:
+            raise FatalError(f"the leases of the VMs cannot be kept: {e}; lease_dir must be a folder of ours") from e
 
     async def _remove(self, dead: list[str]) -> None:
         for vm_id in dead:

@@ -29,7 +29,7 @@ class CgroupUsage:
     def sample(self, now_mono_s: float) -> Usage:
         cpu_ns = self._cgroup.cpu_ns() or 0
         used_s = (cpu_ns - self._cpu_ns) / 1e9
-        cores = _rate(used_s, self._at_mono_s, now_mono_s)
+        cores = rate(used_s, self._at_mono_s, now_mono_s)
         self._cpu_ns, self._at_mono_s = cpu_ns, now_mono_s
         return Usage(cpu_cores=cores, memory_mb=self._memory_mb())
 
@@ -55,7 +55,7 @@ class DescendantUsage:
         apart = self._without()
         found = [p for p in processes.descendants(self._root) if p.pid not in apart]
         used_s = sum(max(0.0, p.cpu_s - self._seen.get(p.pid, 0.0)) for p in found)
-        cores = _rate(used_s, self._at_mono_s, now_mono_s)
+        cores = rate(used_s, self._at_mono_s, now_mono_s)
         self._seen, self._at_mono_s = {p.pid: p.cpu_s for p in found}, now_mono_s
         return Usage(cpu_cores=cores, memory_mb=sum(p.rss_bytes for p in found) / _MB)
 
@@ -67,7 +67,7 @@ def meter(cgroup: VmCgroup | None, *, without: Callable[[], Collection[int]]) ->
     return DescendantUsage(os.getpid(), without=without)
 
 
-def _rate(used_s: float, before_mono_s: float | None, now_mono_s: float) -> float:
+def rate(used_s: float, before_mono_s: float | None, now_mono_s: float) -> float:
     """0 for the first sample, which has no interval."""
     if before_mono_s is None or now_mono_s <= before_mono_s:
         return 0.0

@@ -193,11 +193,13 @@ class Executor:
                 self._return(instruction.controller_id, (activation_id, attempt), instruction.reason, waits)
             case FailUnstarted(activation_id=activation_id, attempt=attempt):
                 call = self._calls[(activation_id, attempt)]
-                if self._backend.trouble:  # another VM may well have a container for it
+                if (
+                    self._backend.trouble and not instruction.developer_error
+                ):  # another VM may well have a container for it
                     waits = self._waits(call, instruction.waited)
                     self._return(instruction.controller_id, call.key, ReturnReason.UNHEALTHY, waits)
                 else:
-                    self._fail_unstarted(call, instruction.error, instruction.waited)
+                    self._fail_unstarted(call, instruction.error, instruction.waited, instruction.developer_error)
             case AbandonRun(activation_id=activation_id, attempt=attempt):
                 self._abandon(self._calls[(activation_id, attempt)])
             case _:
@@ -233,10 +235,16 @@ class Executor:
         if message is not None:
             self._outbound.send(call.controller_id, message)
 
-    def _fail_unstarted(self, call: Call, error: str, waited: AttemptWaits | None = None) -> None:
+    def _fail_unstarted(
+        self, call: Call, error: str, waited: AttemptWaits | None = None, developer_error: str = ""
+    ) -> None:
         log.error("no_container", activation=call.run.activation_id, action=str(call.spec.key), error=error)
         now_s, now_ms = clock.mono_s(), clock.unix_ms()
-        ending = outcome.error(Status.WHISK_ERROR, outcome.NO_CONTAINER)
+        ending = (
+            outcome.error(Status.DEVELOPER_ERROR, developer_error)
+            if developer_error
+            else outcome.error(Status.WHISK_ERROR, outcome.NO_CONTAINER)
+        )
         waits = self._waits(call, waited)
         measured = Outcome(status=ending.status, wait_s=now_s - call.received_mono_s, waits=waits)
         result = make_result(call, ending, measured, start_unix_ms=now_ms, end_unix_ms=now_ms, completed=True)
@@ -270,7 +278,7 @@ class Executor:
         except StartError as e:
             del self._starts[container_id]
             log.warning("container_start_failed", container=container_id, kind=order.kind, error=str(e))
-            self.feed(ContainerStartFailed(container_id=container_id, error=str(e)))
+            self.feed(ContainerStartFailed(container_id=container_id, error=str(e), developer_error=e.developer_error))
             return
         del self._starts[container_id]
         self._containers[container_id] = container

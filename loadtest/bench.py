@@ -1,8 +1,9 @@
 """Warm `echo` through the whole path against a bare handler that returns the same bytes: `python -m loadtest.bench`.
 
-Both sides are measured in turns within one run (bare, fallow, bare, fallow, ...), by the same client in a process of
-its own, so that whatever else the machine does meets both. The ratio is of requests a second: 1 would be a platform
-that costs nothing. What is added at the median is the difference of the medians.
+All sides are measured in turns within one run (bare, fallow, docker, bare, ...), by the same client in a process of its
+own, so that whatever else the machine does meets each. The containers of `fallow` are processes, those of `docker` are
+Docker's. The ratio is of requests a second: 1 would be a platform that costs nothing. What is added at the median is
+the difference of the medians. Where there is Docker, what containers cost to start, to pause and to thaw follows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from fallow.report.summary import quantile
 from loadtest.cluster import START_TIMEOUT_S, Api, BenchError, cluster, process
+from loadtest.docker_bench import measure_containers, missing
 from loadtest.hammer import HammerOrder, HammerResult
 
 ACTION = "bench_echo"
@@ -29,7 +31,7 @@ ECHO = Path(__file__).resolve().parents[1] / "functions" / "actions" / "echo.py"
 MEMORY_MB = 128  # the least an action may ask for: as many containers as connections must fit
 BODY = '{"text":"fallow"}'
 WARM_UP_S = 2.0
-SIDES = ("bare", "fallow")
+BARE = "bare"
 _COPIED_HEADERS = ("Access-Control-", "Content-Type", "X-")
 
 
@@ -68,16 +70,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like a Ctrl-C: what was started is stopped
     try:
         with contextlib.ExitStack() as stack:
-            fallow = stack.enter_context(_cluster())
-            bare = stack.enter_context(_bare(fallow))
-            levels = measure({"bare": bare, "fallow": fallow}, options)
+            fallow = stack.enter_context(_cluster("process"))
+            servers = {BARE: stack.enter_context(_bare(fallow)), "fallow": fallow}
+            if docker := _has_docker(options):
+                servers["docker"] = stack.enter_context(_cluster("docker"))
+            levels = measure(servers, options)
+        containers = measure_containers(options.starts) if docker else None
     except BenchError as e:
         sys.stderr.write(f"bench: {e}\n")
         return 1
     except KeyboardInterrupt:
         return 130
     report = {"action": "echo", "body_bytes": len(BODY), "rounds": options.rounds, "levels": levels}
-    sys.stdout.write(json.dumps(report, indent=2) + "\n" if options.json else table(levels) + "\n")
+    if options.json:
+        report |= {"containers": None if containers is None else containers.figures()}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n\n".join([table(levels), *([] if containers is None else [containers.table()])]) + "\n")
     return 0
 
 
@@ -87,7 +96,23 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive, default=3.0, help="length of one round (default 3)")
     parser.add_argument("--rounds", type=int, choices=range(1, 101), default=3, metavar="N", help="of each side (3)")
     parser.add_argument("--connections", type=_levels, default=[1, 8, 32], help="comma-separated (default 1,8,32)")
+    parser.add_argument(
+        "--docker", choices=("auto", "yes", "no"), default="auto", help="rows of Docker (auto: if there)"
+    )
+    parser.add_argument(
+        "--starts", type=int, choices=range(1, 1001), default=10, metavar="N", help="of containers (10)"
+    )
     return parser.parse_args(argv)
+
+
+def _has_docker(options: argparse.Namespace) -> bool:
+    """Raises BenchError where it was asked for and is not to be had."""
+    why = "" if options.docker == "no" else missing()
+    if why and options.docker == "yes":
+        raise BenchError(why)
+    if why:
+        sys.stderr.write(f"no rows of Docker: {why}\n")
+    return options.docker != "no" and not why
 
 
 def _positive(text: str) -> float:
@@ -108,9 +133,9 @@ def _levels(text: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _cluster() -> Iterator[Server]:
+def _cluster(runtime: str) -> Iterator[Server]:
     """A cluster of one regular VM with the action deployed."""
-    with cluster() as api:
+    with cluster(runtime) as api:
         path = f"/api/v1/namespaces/_/actions/{ACTION}"
         document = {
             "exec": {"kind": "python:default", "code": ECHO.read_text()},
@@ -144,29 +169,31 @@ def _bare(fallow: Server) -> Iterator[Server]:
 def measure(
     servers: dict[str, Server], options: argparse.Namespace, *, warm_up_s: float = WARM_UP_S
 ) -> list[dict[str, Any]]:
-    """One entry for each number of connections. Raises BenchError where a side answers anything but 200."""
+    """One entry for each number of connections, the first side being the floor. Raises BenchError where a side answers
+    anything but 200."""
     levels = []
     for connections in options.connections:
-        rounds = {side: Rounds() for side in SIDES}
-        for side in SIDES:
+        rounds = {side: Rounds() for side in servers}
+        for side in servers:
             _round(servers[side], connections, warm_up_s)
         for _ in range(options.rounds):
-            for side in SIDES:
+            for side in servers:
                 result, latencies_ms = _round(servers[side], connections, options.seconds)
                 rounds[side].rates_per_s.append(result.requests / result.seconds)
                 rounds[side].latencies_ms.extend(latencies_ms)
-        figures = {side: rounds[side].figures() for side in SIDES}
-        levels.append({"connections": connections, **figures, **_compared(figures)})
+        figures = {side: rounds[side].figures() for side in servers}
+        floor = figures[BARE]
+        compared = {side: {**f, **_compared(floor, f)} if side != BARE else f for side, f in figures.items()}
+        levels.append({"connections": connections, **compared})
         if not options.json:
             sys.stderr.write(f"{connections} connections measured\n")
     return levels
 
 
-def _compared(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    bare, fallow = figures["bare"], figures["fallow"]
+def _compared(bare: dict[str, float], side: dict[str, float]) -> dict[str, float]:
     return {
-        "ratio": round(fallow["requests_per_s"] / bare["requests_per_s"], 3),
-        "added_p50_ms": round(fallow["p50_ms"] - bare["p50_ms"], 3),
+        "ratio": round(side["requests_per_s"] / bare["requests_per_s"], 3),
+        "added_p50_ms": round(side["p50_ms"] - bare["p50_ms"], 3),
     }
 
 
@@ -194,15 +221,16 @@ def table(levels: Sequence[dict[str, Any]]) -> str:
     """For a terminal."""
     columns = ("requests/s", "p50 ms", "p99 ms", "ratio", "added p50 ms")
     lines = [
-        "warm echo, whole path (fallow) against a bare aiohttp handler with the same bytes (bare)",
+        "warm echo, whole path (fallow; docker: in its containers) against a bare aiohttp handler with the same bytes",
         f"{'connections':>11}  {'':<7}" + "".join(f"{column:>13}" for column in columns),
     ]
     for level in levels:
-        for side in SIDES:
-            f = level[side]
+        for side, f in level.items():
+            if side == "connections":
+                continue
             cells = [f"{f['requests_per_s']:.0f}", f"{f['p50_ms']:.3f}", f"{f['p99_ms']:.3f}"]
-            if side == "fallow":
-                cells += [f"{level['ratio']:.3f}", f"{level['added_p50_ms']:.3f}"]
+            if side != BARE:
+                cells += [f"{f['ratio']:.3f}", f"{f['added_p50_ms']:.3f}"]
             lines.append(f"{level['connections']:>11}  {side:<7}" + "".join(f"{cell:>13}" for cell in cells))
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -60,14 +60,16 @@ class Api:
 
 
 @contextlib.contextmanager
-def process(*args: str, stderr: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """This interpreter with `args`, ended by SIGTERM."""
+def process(
+    *args: str, stderr: IO[bytes] | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """This interpreter with `args` and additional variables `env`, ended by SIGTERM."""
     child = subprocess.Popen(
         [sys.executable, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        env={**os.environ, PARENT_DEATH_ENV: "1"},
+        env={**os.environ, **(env or {}), PARENT_DEATH_ENV: "1"},
     )
     try:
         yield child
@@ -81,11 +83,12 @@ def process(*args: str, stderr: IO[bytes] | None = None) -> Iterator[subprocess.
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Api]:
-    """A cluster of one regular VM with this machine's cores."""
+def cluster(runtime: str = "process", settings: Mapping[str, str] | None = None) -> Iterator[Api]:
+    """A cluster of one regular VM with this machine's cores. `runtime` is what its containers are, `settings` are
+    FALLOW_* variables of its processes."""
     with tempfile.TemporaryDirectory(prefix="fallow-bench-", dir="/tmp") as state:
         args = ("up", "--port", "0", "--json", "--vms", "0", "--state-dir", state, "--log-level", "warning")
-        with process("-m", "fallow_cli.main", *args) as up:
+        with process("-m", "fallow_cli.main", *args, "--runtime", runtime, env=settings) as up:
             assert up.stdout is not None
             line = up.stdout.readline()
             if not line:

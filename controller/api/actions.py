@@ -109,7 +109,7 @@ class Actions:
             if old is not None and not overwrite:
                 raise ApiError(409, EXISTS)
             doc = merged(old, patch, code, namespace=namespace, name=name, now_unix_ms=unix_ms())
-            content = code.content if code is not None else None
+            content = code.content if code is not None and code.digest else None
             try:
                 return await self._store.put_action(doc, content, expect=old.revision if old else None)
             except Conflict as e:

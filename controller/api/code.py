@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from controller.api.errors import malformed
 
 DEFAULT_PYTHON = "python:3"
+BLACKBOX = "blackbox"  # the kind whose container is an image of the user's
 MAX_UNPACKED_BYTES = 512 << 20  # an archive that unpacks to more is taken for a bomb
 MAX_MEMBERS = 20_000
+_BASE64_ZIP = "UEsD"  # PK and the third byte of a zip's first entry
 _BASE64 = re.compile(r"\A(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 
 
@@ -54,7 +56,7 @@ def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) 
     """
     family, _, version = kind.partition(":")
     resolved: str | None = kind
-    if version in ("", "default"):
+    if version in ("", "default") and kind != BLACKBOX:
         resolved = default_of(family, live=live, offered=offered)
     known = {DEFAULT_PYTHON, *offered}
     if resolved not in known:
@@ -67,14 +69,16 @@ def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) 
 def read_code(kind: str, text: str) -> Code:
     """Checks the code of a kind already resolved. Costs time in its size: not for the event loop when it is large.
 
-    Text that is base64 as a whole is an archive, as in OpenWhisk. Raises ApiError 400 for an archive that is corrupt
-    or that would write outside its folder.
+    Text that is base64 as a whole is an archive, as in OpenWhisk; for a blackbox it may be any file, or there is no
+    code: it is in the image. Raises ApiError 400 for an archive that is corrupt or would write outside its folder.
     """
+    if kind == BLACKBOX and not text.strip():
+        return Code(kind=kind, binary=False, content=b"", digest="")
     if not text.strip():
         raise malformed(f"'code' must be a string defined in 'exec' for '{kind}' actions, and not empty.")
     stripped = text.strip()
     binary = len(stripped) % 4 == 0 and _BASE64.match(stripped) is not None
-    if binary:
+    if binary and (kind != BLACKBOX or stripped.startswith(_BASE64_ZIP)):
         _check_archive(stripped)
     try:
         content = (stripped if binary else text).encode("utf-8")

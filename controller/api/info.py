@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from controller.api.code import DEFAULT_PYTHON, default_of
+from controller.api.code import BLACKBOX, DEFAULT_PYTHON, default_of
 from controller.api.schema import (
     MAX_CONCURRENCY,
     MAX_LOGS_MB,
@@ -21,7 +21,7 @@ _MB = 1 << 20
 
 def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], calls_at_once: int) -> dict[str, Any]:
     """`GET /`: durations in milliseconds, sizes in bytes."""
-    kinds = sorted({DEFAULT_PYTHON, *offered})
+    kinds = sorted({DEFAULT_PYTHON, *offered} - {BLACKBOX})
     return {
         "description": "OpenWhisk",
         "support": {"github": "https://github.com/apache/openwhisk/issues", "slack": "http://slack.openwhisk.org"},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.api.code import Code
+from controller.api.code import BLACKBOX, Code
 from controller.api.errors import malformed, too_large
 from controller.api.http import dump, dump_given
 from fallow.infra.records import ActionDoc
@@ -19,7 +19,14 @@ MIN_TIMEOUT_MS = 100
 MIN_MEMORY_MB = 128
 MAX_LOGS_MB = 10
 MAX_CONCURRENCY = 1
+MAX_IMAGE_CHARACTERS = 512
 _VERSION = re.compile(r"\A(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\Z")
+
+_IMAGE = re.compile(
+    r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"  # registry
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"  # path
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z"  # tag, digest
+)
 
 KeyValues = list[dict[str, Any]]
 
@@ -39,6 +46,7 @@ class Exec:
     kind: str
     code: str
     main: str | None
+    image: str | None = None  # blackbox only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,17 @@ def _exec(value: Any) -> Exec:
         raise malformed(f"'code' must be a string defined in 'exec' for '{kind}' actions.")
     if main is not None and (not isinstance(main, str) or not main):
         raise malformed("'main' must be a string if defined in 'exec'.")
-    return Exec(kind=kind, code=code or "", main=main)
+    return Exec(kind=kind, code=code or "", main=main, image=_image(value) if kind == BLACKBOX else None)
+
+
+def _image(value: dict[str, Any]) -> str:
+    """The image of a blackbox, as Docker names one: [registry/]path[:tag][@digest]."""
+    image = value.get("image")
+    if not isinstance(image, str) or not image:
+        raise malformed(f"'image' must be a string defined in 'exec' for '{BLACKBOX}' actions.")
+    if len(image) > MAX_IMAGE_CHARACTERS or not _IMAGE.match(image):
+        raise malformed(f"'image' is {image[:MAX_IMAGE_CHARACTERS]!r}, which is no name of a container image.")
+    return image
 
 
 def _key_values(value: Any, field: str) -> KeyValues | None:
@@ -192,6 +210,7 @@ def merged(
             kind=code.kind,
             binary=code.binary,
             main=patch.exec.main,
+            image=patch.exec.image,
             code_digest=code.digest,
             code_bytes=len(code.content),
         )
@@ -237,7 +256,9 @@ def annotation(annotations: Sequence[dict[str, Any]], key: str) -> Any:
 def entity(doc: ActionDoc, code: str | None) -> dict[str, Any]:
     """The action as GET, PUT and DELETE show it; `code` None leaves `exec.code` out."""
     executable: dict[str, Any] = {"kind": doc.kind, "binary": doc.binary}
-    if code is not None:
+    if doc.image is not None:
+        executable["image"] = doc.image
+    if code is not None and (code or doc.kind != BLACKBOX):
         executable["code"] = code
     if doc.main is not None:
         executable["main"] = doc.main

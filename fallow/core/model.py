@@ -99,6 +99,7 @@ class ActionSpec:
     app: str = ""  # the unit whose durations are learned: annotation `app`, else the package, else the action
     provide_api_key: bool = False
     init_env: tuple[tuple[str, str], ...] = ()  # parameters marked init:true, given to /init as environment
+    image: str = ""  # of the container, for the kind "blackbox"; "" = the kind's own
 
     @property
     def key(self) -> ActionKey:
@@ -108,6 +109,11 @@ class ActionSpec:
     def app_key(self) -> tuple[str, str]:
         """Names the app across namespaces: (namespace, app)."""
         return (self.namespace, self.app or self.name)
+
+    @property
+    def container_kind(self) -> str:
+        """What its container is started as: the kind, of a blackbox with its image."""
+        return f"{self.kind}:{self.image}" if self.image else self.kind
 
     @property
     def container_key(self) -> tuple[str, str, str]:

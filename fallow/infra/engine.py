@@ -83,6 +83,14 @@ class ContainerState:
     addresses: Mapping[str, str]  # its IP address by network
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerUse:
+    """What the processes of one container have used and hold."""
+
+    cpu_ns: int  # since its start
+    memory_mb: float  # resident
+
+
 class Engine:
     """One Docker Engine, found as every Docker client finds it: DOCKER_HOST, else /var/run/docker.sock."""
 
@@ -203,6 +211,17 @@ class Engine:
             out_of_memory=bool(state.get("OOMKilled")),
             error=state.get("Error") or "",
             addresses={name: net.get("IPAddress") or "" for name, net in networks.items()},
+        )
+
+    async def use(self, container_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> ContainerUse:
+        """All 0 for a container that does not run. Raises EngineError."""
+        raw: dict[str, Any] = await self.call(
+            lambda c: c.stats(container_id, stream=False, one_shot=True), timeout_s=timeout_s
+        )
+        cpu, memory = raw.get("cpu_stats") or {}, (raw.get("memory_stats") or {}).get("stats") or {}
+        resident = memory.get("total_rss", memory.get("anon", 0))  # cgroup version 1, version 2
+        return ContainerUse(
+            cpu_ns=int((cpu.get("cpu_usage") or {}).get("total_usage", 0)), memory_mb=resident / (1 << 20)
         )
 
     async def pause(self, container_id: str) -> None:

@@ -114,6 +114,7 @@ def _facts(s: Mapping[str, Any]) -> str:
         "load": f"{s['offered_cores']:.2f} cores offered of {s['available_cores']:.1f} available on average",
         "left out by the rules": f"{s['thinned']} calls thinned ({share(s['thinned_share'])}), {s['cut']} cut short",
         "policy, strategy, seed": f"{s['policy']}, {s['strategy']}, {s['seed']}",
+        "containers": s["runtime"],
         "CPU": "enforced by cgroup quotas" if s["cpu_enforced"] else f"not enforced: {s['cpu_note']}",
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())

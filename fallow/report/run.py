@@ -80,11 +80,11 @@ class RunHeader:
     strategy: str
     seed: int
     speedup: float  # divides gaps, durations, CPU demands, notices, keep-alive
-    vm_speedup: float  # divides when cores change and VMs come and go
+    vm_speedup: float | None  # divides when cores change and VMs come and go; None = as the cluster has it
     core_scale: float  # real cores per emulated core
     discount: str  # a name in fallow.report.price.DISCOUNTS
     duration_s: float  # of sending
-    notice_s: float
+    notice_s: float | None  # None = as the cluster has it
     invocation_source: str
     vm_source: str
     actions: int
@@ -96,6 +96,7 @@ class RunHeader:
     cpu_enforced: bool
     cpu_note: str = ""
     retries: bool = True  # False: every action was deployed as not idempotent
+    runtime: str = "process"  # what containers were: process | docker
     history: bool = False  # True: every action was deployed as long or short, as the strategy would have learned
     benchmarks: Mapping[str, str] = field(default_factory=dict)  # action -> the benchmark function it is
 

@@ -14,7 +14,7 @@ class VmIds:
 
     def __init__(self, folder: Path, base: str) -> None:
         self._base = base
-        self._path = folder / f".{base}.lives"
+        self._path = folder / f"{base}.lives"
         self._folder = folder
 
     def next(self) -> str:

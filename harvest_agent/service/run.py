@@ -97,12 +97,12 @@ class Service:
             earliest_s = (max(now_mono_s, not_before_mono_s) - start_mono_s) * self._settings.vm_speedup
             join_s, source = self._next(earliest_s)
             if source is None:
-                _log.info("the VM does not come back: its plan is at its end", vm=self._settings.vm_id)
+                _log.info("VM does not come back: its plan is at its end", vm=self._settings.vm_id)
                 await self._stay_away(None, stop)
                 return
             away_s = start_mono_s + join_s / self._settings.vm_speedup - now_mono_s
             if away_s > 0:
-                _log.info("the VM is away", vm=self._settings.vm_id, returns_in_s=round(away_s, 1))
+                _log.info("VM is away", vm=self._settings.vm_id, returns_in_s=round(away_s, 1))
                 await self._stay_away(away_s, stop)
             if not stop.is_set():
                 await self._live(source, stop)
@@ -121,6 +121,8 @@ class Service:
         except OSError as e:
             raise FatalError(f"cannot remember the id of this VM: {e}; lease_dir must be a folder of ours") from e
         settings = self._as_vm(vm_id)
+        if vm_id != self._settings.vm_id:
+            _log.info("VM returns", vm=vm_id)
         self._phase = Phase.UP
         try:
             agent = Agent(settings, self._env, source=source)

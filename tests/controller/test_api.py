@@ -169,6 +169,40 @@ async def test_bad_documents(cluster, body, text) -> None:
     assert text in answer.json["error"]
 
 
+async def test_a_blackbox_has_an_image_and_perhaps_code(cluster) -> None:
+    call = cluster.client.call
+    box = {"exec": {"kind": "blackbox", "image": "some/image:1"}}
+    refused = await call("PUT", "actions/box", box)
+    assert (refused.status, "'blackbox' is not supported" in refused.json["error"]) == (400, True)
+    await cluster.join("h1", runtimes=["python:3", "blackbox"])
+    made = await call("PUT", "actions/box", box)
+    assert made.json["exec"] == {"kind": "blackbox", "binary": False, "image": "some/image:1"}
+    assert {"key": "exec", "value": "blackbox"} in made.json["annotations"]
+    elf = base64.b64encode(b"\x7fELF, no archive at all").decode()
+    body = {"exec": {"kind": "blackbox", "image": "other/image", "code": elf, "main": "go"}}
+    changed = await call("PUT", "actions/box?overwrite=true", body)
+    assert changed.json["exec"] == {
+        "kind": "blackbox", "binary": True, "image": "other/image", "code": elf, "main": "go",
+    }  # fmt: skip
+    back = await call("PUT", "actions/box?overwrite=true", {"exec": {"kind": "python:3", "code": CODE}})
+    assert back.json["exec"] == {"kind": "python:3", "binary": False, "code": CODE}
+    assert "blackbox" not in (await call("GET", "/", auth=None)).json["runtimes"]
+
+
+@pytest.mark.parametrize("image", [None, "", 5, "a/Upper", "a b", "x:", "x@sha256:12", "-x", "a" * 600, "x\ny"])
+async def test_what_is_no_image(cluster, image) -> None:
+    await cluster.join("h1", runtimes=["python:3", "blackbox"])
+    answer = await cluster.client.call("PUT", "actions/box", {"exec": {"kind": "blackbox", "image": image}})
+    assert (answer.status, "'image'" in answer.json["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("image", ["x", "a/b", "host:5000/a/b:tag", "my.registry/a__b/c-d:1.0", "a@sha256:" + "0" * 64])
+async def test_what_is_an_image(cluster, image) -> None:
+    await cluster.join("h1", runtimes=["python:3", "blackbox"])
+    answer = await cluster.client.call("PUT", "actions/box", {"exec": {"kind": "blackbox", "image": image}})
+    assert (answer.status, answer.json["exec"]["image"]) == (200, image)
+
+
 async def test_default_kinds_are_what_live_vms_offer(cluster) -> None:
     call = cluster.client.call
 

@@ -170,6 +170,8 @@ async def test_a_killed_fleet_takes_its_vms_along(short_dir: Path) -> None:
         ({"provider": {"max_vms": 1.5}}, "whole number"),
         ({"env": {"A": 1}}, "env must be"),
         ({"hold": 1}, "hold is 1"),
+        ({"backend": "podman"}, "backend is 'podman'"),
+        ({"backend": "docker"}, "cluster must say"),
         ({"run_dir": 7}, "run_dir is 7"),
         ({"colour": "red"}, "unknown key 'colour'"),
     ],

@@ -58,13 +58,13 @@ def test_a_lease_tells_the_time_of_its_file_system(tmp_path: Path) -> None:
     mine, other = Leases(tmp_path / "leases", "h1"), Leases(tmp_path / "leases", "h2")
     mine.renew()
     other.renew()
-    os.utime(tmp_path / "leases/h2", (50, 50))
-    (tmp_path / "leases/.h1.lives").touch()  # what else is remembered there is no lease
+    os.utime(tmp_path / "leases/h2.lease", (50, 50))
+    (tmp_path / "leases/h1.lives").touch()  # what else lies there is no lease
     seen = mine.look(frozenset({"h2"}))
     assert set(seen.touched_s) == {"h1", "h2"}
-    assert seen.now_s == (tmp_path / "leases/h1").stat().st_mtime
+    assert seen.now_s == (tmp_path / "leases/h1.lease").stat().st_mtime
     assert not seen.fresh("h2")
     mine.forget("h2")
     mine.forget("h2")
     mine.drop()
-    assert sorted(p.name for p in (tmp_path / "leases").iterdir()) == [".h1.lives"]
+    assert sorted(p.name for p in (tmp_path / "leases").iterdir()) == ["h1.lives"]

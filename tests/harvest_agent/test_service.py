@@ -76,15 +76,16 @@ async def test_lives_follow_each_other_under_new_ids(short_dir: Path) -> None:
     ]
     assert [what for vm, what in happened(short_dir) if vm == "h2.2"] == ["joined", "notice", "evicted", "gone"]
     said = messages(short_dir)
-    assert [what for what, vm in said if vm == "h2" and what.startswith("VM")] == [
+    assert [what for what, _ in said][:8] == [
         "VM joined",
         "VM shrinks",
         "VM grows",
         "VM is to be evicted",
         "VM evicted",
         "VM gone",
+        "VM is away",
+        "VM returns",
     ]
-    assert ("the VM is away", "h2") in said
 
 
 async def test_a_static_vm_that_is_evicted_comes_back(short_dir: Path) -> None:
@@ -114,7 +115,7 @@ async def test_a_service_is_healthy_while_its_vm_is_away(short_dir: Path) -> Non
     path = plan(short_dir, lives=[life(0, (0, 4), end_s=1), life(5000, (0, 4))])
     async with service(short_dir, vm_id="h1", lives=path, notice_s=0) as served:
         await until(lambda: ("h1", "gone") in happened(short_dir))
-        await until(lambda: ("the VM is away", "h1") in messages(short_dir))
+        await until(lambda: ("VM is away", "h1") in messages(short_dir))
         away = health(short_dir)
         assert (away.returncode, away.stdout) == (0, "the VM is away, between two lives\n")
         served.process.send_signal(signal.SIGTERM)  # in the middle of its absence

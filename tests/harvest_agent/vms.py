@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -107,20 +107,20 @@ class Served:
 
 
 @asynccontextmanager
-async def agent(folder: Path, **settings: object) -> AsyncIterator[Served]:
+async def agent(folder: Path, *, env: Mapping[str, str] | None = None, **settings: object) -> AsyncIterator[Served]:
     """`python -m harvest_agent` with these settings; killed if the test leaves it running."""
     given = {"vm_id": "h1", "link_loss_s": 0.3, "socket": folder / "a.sock", "events": folder / "events.jsonl"}
-    env = {f"FALLOW_{key.upper()}": str(value) for key, value in {**given, **settings}.items()}
-    async with _served("harvest_agent", [], env, folder, folder / "a.sock") as served:
+    ours = {f"FALLOW_{key.upper()}": str(value) for key, value in {**given, **settings}.items()}
+    async with _served("harvest_agent", [], {**ours, **(env or {})}, folder, folder / "a.sock") as served:
         yield served
 
 
 @asynccontextmanager
-async def service(folder: Path, **settings: object) -> AsyncIterator[Served]:
+async def service(folder: Path, *, env: Mapping[str, str] | None = None, **settings: object) -> AsyncIterator[Served]:
     """`python -m harvest_agent.service` with these settings; ready when the service itself answers."""
     given = {"link_loss_s": 0.3, "socket": folder / "a.sock", "events": folder / "events.jsonl", "return_s": 0.1}
-    env = {f"FALLOW_{key.upper()}": str(value) for key, value in {**given, **settings}.items()}
-    async with _served("harvest_agent.service", [], env, folder, folder / "service.sock") as served:
+    ours = {f"FALLOW_{key.upper()}": str(value) for key, value in {**given, **settings}.items()}
+    async with _served("harvest_agent.service", [], {**ours, **(env or {})}, folder, folder / "service.sock") as served:
         yield served
 
 

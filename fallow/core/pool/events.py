@@ -32,8 +32,11 @@ class ContainerStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerStartFailed:
+    """`developer_error` is what the activation says where the action itself is at fault: no other start is tried."""
+
     container_id: ContainerId
     error: str
+    developer_error: str = ""
 
 
 @value(frozen=True, slots=True, kw_only=True)
@@ -149,12 +152,13 @@ class ReturnUnstarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailUnstarted:
-    """The platform could not make a container for this call: a final whisk error with this text."""
+    """No container could be made for this call: a final whisk error with this text, or the developer error given."""
 
     controller_id: ControllerId
     activation_id: ActivationId
     attempt: int
     error: str
+    developer_error: str = ""
     waited: AttemptWaits | None = None
 
 

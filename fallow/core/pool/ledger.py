@@ -134,7 +134,7 @@ class PoolLedger:
             )
         )
 
-    def fail(self, call: PoolCall, error: str) -> None:
+    def fail(self, call: PoolCall, error: str, *, developer_error: str = "") -> None:
         """Of a call that neither waits nor runs any more."""
         del self.calls[call.key]
         self._out.append(
@@ -143,6 +143,7 @@ class PoolLedger:
                 activation_id=call.activation_id,
                 attempt=call.attempt,
                 error=error,
+                developer_error=developer_error,
                 waited=_told(call),
             )
         )

@@ -124,7 +124,9 @@ class PoolState:
             case ContainerStarted():
                 self._on_started(event.container_id)
             case ContainerStartFailed():
-                self._on_lost(event.container_id, ContainerEvent.START_FAILED, event.error)
+                self._on_lost(
+                    event.container_id, ContainerEvent.START_FAILED, event.error, developer_error=event.developer_error
+                )
             case RunEnded():
                 self._on_ended(event)
             case ContainerDied():
@@ -191,7 +193,9 @@ class PoolState:
             self._ledger.stop_awaiting(call)
             self._ledger.run(call, container, prewarmed=False)
 
-    def _on_lost(self, container_id: ContainerId, event: ContainerEvent, error: str) -> None:
+    def _on_lost(
+        self, container_id: ContainerId, event: ContainerEvent, error: str, *, developer_error: str = ""
+    ) -> None:
         container = self._ledger.containers.get(container_id)
         if container is None:
             return
@@ -207,10 +211,10 @@ class PoolState:
             return
         self._ledger.stop_awaiting(call)
         call.failed_starts += 1
-        if call.failed_starts < STARTS_PER_CALL:
+        if call.failed_starts < STARTS_PER_CALL and not developer_error:
             self._ledger.queue.put_back(call)  # beyond the bound perhaps: it was admitted before
             return
-        self._ledger.fail(call, error)
+        self._ledger.fail(call, error, developer_error=developer_error)
 
     def _on_ended(self, event: RunEnded) -> None:
         container = self._ledger.containers.get(event.container_id)
@@ -337,7 +341,7 @@ class PoolState:
         `promised_mb` is kept for calls that come before; `first` = all memory that becomes free is this call's.
         """
         table, action = self._ledger.containers, call.action
-        stock = (action.kind, action.memory_mb)
+        stock = (action.container_kind, action.memory_mb)
         idle = self._idle_for(call)
         if idle is not None and self._wake(call, idle, promised_mb=promised_mb):
             return None
@@ -356,7 +360,7 @@ class PoolState:
     def _idle_for(self, call: PoolCall) -> Container | None:
         """The idle container that the call would run in: warm, else prewarmed."""
         table, action = self._ledger.containers, call.action
-        return table.warmest(action.container_key) or table.prewarmed((action.kind, action.memory_mb))
+        return table.warmest(action.container_key) or table.prewarmed((action.container_kind, action.memory_mb))
 
     def _wake(self, call: PoolCall, idle: Container, *, promised_mb: float) -> bool:
         """Run the call there if the memory that it may use on top of what the container holds is free."""

@@ -455,6 +455,42 @@ def test_a_failed_start_is_tried_once_more() -> None:
     assert story.pool.reserved_mb == 0
 
 
+def test_a_start_that_fails_by_the_actions_fault_is_not_tried_again() -> None:
+    story = Story()
+    story.run("x1")
+    text = "Failed to pull container image 'x'."
+    failed = ContainerStartFailed(container_id=ContainerId(1), error="no such image", developer_error=text)
+    assert story.tell(failed) == [
+        FailUnstarted(
+            controller_id=CONTROLLER,
+            activation_id=ActivationId("x1"),
+            attempt=1,
+            error="no such image",
+            developer_error=text,
+        )
+    ]
+    assert story.pool.reserved_mb == 0
+
+
+def test_a_blackbox_is_started_with_its_image_and_has_no_stock_of_another() -> None:
+    story = Story()
+
+    def blackbox(call: str, name: str, image: str) -> object:
+        spec = ActionSpec(
+            namespace="guest", name=name, version="0.0.1", revision="1", kind="blackbox", image=image, memory_mb=256
+        )
+        return story.tell(
+            RunRequested(
+                controller_id=CONTROLLER, activation_id=ActivationId(call), attempt=1, action=spec, payload_bytes=0
+            )
+        )
+
+    assert blackbox("x1", "a", "one/image") == [replace(start(1), kind="blackbox:one/image")]
+    story.cancel("x1")  # its container starts on, for whoever wants one of its image
+    assert blackbox("x2", "b", "two/image") == [replace(start(2), kind="blackbox:two/image")]
+    assert blackbox("x3", "c", "one/image") == []
+
+
 def test_a_failed_start_ahead_of_time_is_not_repeated_at_once() -> None:
     story = Story(prewarm=(("python:3", 256, 1),))
     story.tick(0.25)

@@ -1,0 +1,52 @@
+# To be sourced: brings a Docker Engine and Compose to this machine, and the images that the tests need.
+# Starts the engine itself where none answers, and then stops it at the end.
+
+work=$(mktemp -d)
+engine_pid=""
+
+stop_engine() {
+    if [ -n "$engine_pid" ]; then
+        kill "$engine_pid" 2>/dev/null && wait "$engine_pid" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+}
+
+install_docker() {
+    command -v dockerd >/dev/null && command -v iptables >/dev/null && command -v mmdebstrap >/dev/null && return
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        docker.io iptables mmdebstrap ca-certificates >/dev/null
+}
+
+start_engine() {
+    docker info >/dev/null 2>&1 && return
+    dockerd >"$work/dockerd.log" 2>&1 &
+    engine_pid=$!
+    for _ in $(seq 60); do
+        docker info >/dev/null 2>&1 && return
+        sleep 0.5
+    done
+    cat "$work/dockerd.log" >&2
+    echo "the Docker Engine did not start" >&2
+    return 1
+}
+
+# Compose v2 is in no package of Debian 12: the next release's, put where Docker looks for plugins.
+install_compose() {
+    docker compose version >/dev/null 2>&1 && return
+    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
+    mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\{0,1\}\(http[^ ]*\).*/\2/p' \
+        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep '/debian/*$' | head -1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/apt/sources.list"
+    options=(-o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
+    (
+        cd "$work/apt"
+        apt-get "${options[@]}" -qq update
+        apt-get "${options[@]}" -qq download docker-compose
+        dpkg -x docker-compose_*.deb unpacked
+    )
+    mkdir -p "${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins"
+    cp "$work/apt/unpacked/usr/libexec/docker/cli-plugins/docker-compose" "${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins/"
+    docker compose version
+}
