@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test check images bench functions-bench calibrate clean
+.PHONY: help setup demo compare test check guest-test images bench functions-bench calibrate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,9 @@ test: setup ## set up, then every test
 
 check: setup ## lint, types, arrows between the rooms
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+guest-test: setup ## the cgroup tests where this machine is not: version 2, systemd, an ordinary user (in QEMU)
+	@bash scripts/guest/test.sh $(ARGS)
 
 images: ## build the Docker images of the platform and of the runtimes
 	@sh scripts/images.sh

@@ -139,6 +139,7 @@ def _vm(status: VmStatus) -> dict[str, Any]:
         "health_note": report.health_note,
         "speed": info.speed,
         "price": info.price,
+        "runtimes": list(info.runtimes),
         "emulated": info.emulated,
         "cpu_enforced": info.cpu_enforced,
         "cpu_note": info.cpu_note,

@@ -33,7 +33,7 @@ from fallow_cli.state import RunningCluster, StateDir
 
 DOCKER = "docker"
 READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 30.0  # a fleet gives its agents 20 s where an engine has containers to remove
 MAX_RESTARTS = 5  # of controllers, within RESTART_WINDOW_S
 RESTART_WINDOW_S = 60.0
 

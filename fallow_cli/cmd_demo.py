@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from fallow_cli.errors import CliError
-from fallow_cli.options import POLICY_HELP, RUNTIME_HELP, RUNTIMES, STRATEGY_HELP, known_policy, known_strategy
+from fallow_cli.options import (
+    AUTO,
+    POLICY_HELP,
+    RUNTIME_HELP,
+    RUNTIMES,
+    STRATEGY_HELP,
+    CoreScale,
+    known_policy,
+    known_strategy,
+)
 
 DISCOUNTS = ("Lowest", "Typical", "High", "Best")
 
@@ -57,9 +66,10 @@ def _evictions(ctx: click.Context, param: click.Parameter, value: str) -> str:
 )
 @click.option(
     "--core-scale",
-    default=None,
-    type=click.FloatRange(0.001, 64),
-    help="Real cores an emulated core; else this machine's / 20.",
+    default=AUTO,
+    show_default=True,
+    type=CoreScale(),
+    help="Real cores an emulated core; auto = this machine's / 20.",
 )
 @click.option("--policy", default="mws", show_default=True, callback=known_policy, help=f"{POLICY_HELP}.")
 @click.option(

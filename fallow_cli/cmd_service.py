@@ -11,17 +11,12 @@ import click
 
 from fallow_cli.client import operator_target, tenant_target
 from fallow_cli.errors import CliError
+from fallow_cli.options import AUTO, CoreScale
 from fallow_cli.service_plan import GENERATED, STATIC, make_plans
 from fallow_cli.state import StateDir
 
 MAX_HARVEST_VMS = 6  # services of compose.yaml
 PUBLIC_URL = "http://127.0.0.1:3233"
-AUTO = "auto"
-
-
-def _core_scale(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
-    """None = as fits the machine."""
-    return None if value == AUTO else click.FloatRange(0.001, 1000)(value, param, ctx)
 
 
 @click.command()
@@ -32,7 +27,9 @@ def _core_scale(ctx: click.Context, param: click.Parameter, value: str) -> float
     "--round", "round_s", type=click.FloatRange(30, 86_400), default=180.0, help="Seconds a trace is played in"
 )
 @click.option("--seed", type=int, default=1, help="Of the generated traces")
-@click.option("--core-scale", default=AUTO, callback=_core_scale, help="Real cores an emulated one, or auto")
+@click.option(
+    "--core-scale", default=AUTO, type=CoreScale(), show_default=True, help="Real cores an emulated one, or auto"
+)
 def setup(folder: Path, harvest_vms: int, traces: str, round_s: float, seed: int, core_scale: float | None) -> None:
     """Make the keys of a cluster, where there are none, and the plans that its VMs play.
 

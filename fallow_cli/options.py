@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +15,23 @@ from fallow.infra.settings import AgentSettings, ControllerSettings, InvokerSett
 from fallow.report.price import DISCOUNTS, cost_rate
 from fallow_cli.errors import CliError
 
+AUTO = "auto"
 RUNTIMES = ("process", "docker")
 RUNTIME_HELP = "What containers are: processes, or a Docker Engine's containers."
 POLICY_HELP = "Placement policy: mws, jsq or hash"
 STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
+
+
+class CoreScale(click.FloatRange):
+    """Real cores an emulated one; None, for auto, = as fits the machine."""
+
+    name = "number or auto"
+
+    def __init__(self) -> None:
+        super().__init__(0.001, 64)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == AUTO else super().convert(value, param, ctx)
 
 
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

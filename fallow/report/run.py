@@ -80,11 +80,11 @@ class RunHeader:
     strategy: str
     seed: int
     speedup: float  # divides gaps, durations, CPU demands, notices, keep-alive
-    vm_speedup: float  # divides when cores change and VMs come and go
+    vm_speedup: float | None  # divides when cores change and VMs come and go; None = as the cluster has it
     core_scale: float  # real cores per emulated core
     discount: str  # a name in fallow.report.price.DISCOUNTS
     duration_s: float  # of sending
-    notice_s: float
+    notice_s: float | None  # None = as the cluster has it
     invocation_source: str
     vm_source: str
     actions: int

@@ -63,6 +63,11 @@ def summarise(run: RunData) -> dict[str, Any]:
     }
 
 
+def summarise_calls(run: RunData) -> dict[str, Any]:
+    """The figures of the calls alone, of a run on a cluster whose VMs are not this program's to know."""
+    return {**_outcomes(run.calls), **_latencies(run.calls), **benchmark_figures(run), **_conditions(run)}
+
+
 def _outcomes(calls: Sequence[CallRecord]) -> dict[str, Any]:
     succeeded = sum(call.succeeded for call in calls)
     recorded = [call for call in calls if call.ending is Ending.RECORDED]

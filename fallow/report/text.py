@@ -29,6 +29,12 @@ def text_report(summary: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def calls_report(summary: Mapping[str, Any]) -> str:
+    """Of the calls alone (summarise_calls), likewise."""
+    lines = [*_head(summary), "", *_calls(summary), "", *_latency(summary)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _head(s: Mapping[str, Any]) -> list[str]:
     lines = [f"Fallow: {s['invocations']} invocations of {s['actions']} actions in {s['took_s']:.0f} s"]
     for line in scale_lines(s):

@@ -44,12 +44,17 @@ def cut_off_words(cut_off: Mapping[str, int]) -> str:
     return text
 
 
+def _vm_times(s: Mapping[str, Any]) -> str:
+    if s["vm_speedup"] is None:
+        return ""
+    return f" (notice {s['notice_s']:g} s), VM changes {s['vm_speedup']:.4g} x"
+
+
 def scale_lines(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before any figure: time and core scale, and whether CPU was enforced."""
     s = summary
     lines = [
-        f"time: {s['speedup']:g} x faster than the trace (notice {s['notice_s']:g} s), "
-        f"VM changes {s['vm_speedup']:.4g} x; platform times are real",
+        f"time: {s['speedup']:g} x faster than the trace{_vm_times(s)}; platform times are real",
         f"cores: 1 emulated core = {s['core_scale']:.4g} real cores; "
         f"{s['offered_cores']:.2f} offered of {s['available_cores']:.1f} available on average",
         f"traces: invocations {s['invocation_source']}, VMs {s['vm_source']}; "

@@ -27,7 +27,6 @@ from fallow.traces.model import Arrival, InvocationTrace, ReplayPlan, TraceFunct
 LOAD_SHARE = 0.6
 CORES_PER_MACHINE = 20.0  # emulated cores a machine's CPU stands for by default, shared by VMs that overcommit it
 CALL_CPU_S = 0.004  # real CPU one call costs the platform and its client, on top of what the action burns
-COLD_CPU_S = 0.1  # real CPU of one container's start; each function needs at least one
 CALLS_PER_CORE_S = 30.0  # calls/s and real core: above it the machine is busy with the platform, not with the trace
 TAIL_S = 10.0  # real seconds a call may run on after the window; a call without a record after 30 s counts as lost
 WINDOW_PARTS = 3  # a call takes at most such a part of the window, so that one cut off near its end can run again
@@ -49,6 +48,26 @@ def default_core_scale(real_cores: int) -> float:
 def default_vm_speedup(span_s: float, duration_s: float) -> float:
     """Fits the last change of the VM traces, `span_s` seconds in, into the window; at least 1."""
     return max(1.0, VM_SPAN_MARGIN * span_s / duration_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStarts:
+    """What starting containers costs the machine. Each function needs one; `share` of its further calls do."""
+
+    cpu_s: float  # real CPU of one start and removal
+    share: float = 0.0
+    told: str = ""  # a rule of the plan
+
+
+COLD_STARTS = {
+    "process": ColdStarts(cpu_s=0.1),
+    "docker": ColdStarts(
+        cpu_s=0.3,
+        share=0.25,
+        told="containers are Docker's: a start and removal is counted as 0.3 s of real CPU, the engine's included, "
+        "and one call in four as cold",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +110,13 @@ def make_plan(
     vm_memory_mb: float = float("inf"),
     vms_memory_mb: float = float("inf"),
     profile: Profile | None = None,
+    cold: ColdStarts = COLD_STARTS["process"],
 ) -> ReplayPlan:
     """What to send, and when, for `duration_s` real seconds.
 
     `vm_mean_cores`: emulated cores of all VMs together, mean over the window. `vm_memory_mb`: the smallest VM's memory;
     `vms_memory_mb`: all VMs' together. `profile`: what benchmark functions cost, None = as this package's was measured.
+    `cold`: what starting containers costs.
     Raises TraceError where not one function fits, BenchmarksTooLargeError where the benchmark functions do not. Plans
     nothing where the trace has no call in the window. Cost: n log n in the calls.
     """
@@ -104,7 +125,7 @@ def make_plan(
     sending_s = min(duration_s, trace.window_s / speedup)
     arrivals, cut = _arrivals(trace, costs, sending_s, speedup, core_scale)
     functions = [f if f.memory_mb <= vm_memory_mb else replace(f, memory_mb=int(vm_memory_mb)) for f in trace.functions]
-    loads = _loads(arrivals, functions, costs, sending_s, core_scale)
+    loads = _loads(arrivals, functions, costs, cold, sending_s, core_scale)
     bounds = _Load(
         cores=LOAD_SHARE * vm_mean_cores,
         real_cores=LOAD_SHARE * machine_cores,
@@ -132,7 +153,8 @@ def make_plan(
     )
     shrunk = sum(1 for old in kept if functions[old].memory_mb != trace.functions[old].memory_mb)
     rules = _rules(plan, duration_s, len(loads), whole.broken(bounds), shrunk, vm_memory_mb)
-    return replace(plan, rules=(*rules[:2], *_benchmark_rules(plan, profile), *rules[2:]))
+    runtime = [cold.told] if cold.told else []
+    return replace(plan, rules=(*rules[:2], *runtime, *_benchmark_rules(plan, profile), *rules[2:]))
 
 
 def _arrivals(
@@ -175,6 +197,7 @@ def _loads(
     arrivals: Sequence[Arrival],
     functions: Sequence[TraceFunction],
     costs: Sequence[Cost | None],
+    cold: ColdStarts,
     sending_s: float,
     core_scale: float,
 ) -> dict[int, _Load]:
@@ -187,7 +210,7 @@ def _loads(
     return {
         f: _Load(
             cores=cpu_s / core_scale / span_s,
-            real_cores=(cpu_s + calls * CALL_CPU_S + _cold_cpu_s(costs[f])) / span_s,
+            real_cores=(cpu_s + calls * CALL_CPU_S + _cold_cpu_s(costs[f], cold, calls)) / span_s,
             rate_per_s=calls / span_s,
             memory_mb=busy_s * functions[f].memory_mb / span_s,
         )
@@ -195,9 +218,10 @@ def _loads(
     }
 
 
-def _cold_cpu_s(cost: Cost | None) -> float:
-    """Real CPU of a function's first start beyond that of its call: libraries take long to load."""
-    return COLD_CPU_S if cost is None else max(COLD_CPU_S, (cost.cold_cpu_ms - cost.cpu_ms) / 1e3)
+def _cold_cpu_s(cost: Cost | None, cold: ColdStarts, calls: int) -> float:
+    """Real CPU of a function's starts beyond that of its calls: libraries take long to load."""
+    one_s = cold.cpu_s if cost is None else max(cold.cpu_s, (cost.cold_cpu_ms - cost.cpu_ms) / 1e3)
+    return one_s * (1 + cold.share * (calls - 1))
 
 
 def _thin(loads: dict[int, _Load], bounds: _Load, seed: int, *, always: Set[int]) -> list[int]:

@@ -12,7 +12,7 @@ from fallow.traces.generated.invocations import generate_invocations
 from fallow.traces.generated.vms import generate_vm_traces
 from fallow.traces.invocations import read_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan
-from fallow.traces.plan import BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
+from fallow.traces.plan import COLD_STARTS, BenchmarksTooLargeError, default_core_scale, default_vm_speedup, make_plan
 from fallow.traces.vms import Life, VmTrace
 from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
 from fallow_cli.errors import CliError
@@ -64,6 +64,21 @@ class Prepared:
     injected: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """The VMs together, to which a replay is fitted."""
+
+    mean_cores: float  # emulated, over the window
+    vm_memory_mb: float  # of the smallest VM
+    memory_mb: float
+
+
+def plan_replay(options: DemoOptions, capacity: Capacity) -> tuple[ReplayPlan, ReplayPlan | None]:
+    """What to send to VMs that are there, and where part of it are benchmark functions also the plan without. Of the
+    options those that say something of VMs are not used. Raises CliError naming file, line and column."""
+    return _with_benchmarks(_invocations(options), options, capacity)
+
+
 def prepare(options: DemoOptions) -> Prepared:
     """Reads or generates both traces and fits them to this machine. Raises CliError naming file, line and column."""
     invocations = _invocations(options)
@@ -73,7 +88,12 @@ def prepare(options: DemoOptions) -> Prepared:
     all_lives = _lives(traces, options, vm_speedup)
     harvest_cores = _mean_cores(all_lives, options.duration_s * vm_speedup)
     vms = _vms(all_lives)
-    plan, without = _with_benchmarks(invocations, options, vms, harvest_cores)
+    capacity = Capacity(
+        mean_cores=REGULAR_CORES + harvest_cores,
+        vm_memory_mb=vms[0].memory_mb,
+        memory_mb=vms[0].memory_mb * vms_at_once(vm.id for vm in vms),
+    )
+    plan, without = _with_benchmarks(invocations, options, capacity)
     return Prepared(
         cluster=_cluster_plan(options, vms, plan.core_scale, vm_speedup, harvest_cores),
         replay=plan,
@@ -96,15 +116,15 @@ def _lives(traces: Sequence[VmTrace], options: DemoOptions, vm_speedup: float) -
 
 
 def _with_benchmarks(
-    invocations: InvocationTrace, options: DemoOptions, vms: Sequence[VmPlan], harvest_cores: float
+    invocations: InvocationTrace, options: DemoOptions, capacity: Capacity
 ) -> tuple[ReplayPlan, ReplayPlan | None]:
     """The plan, and where part of its calls run on benchmark functions also the one without. Functions that were not
     asked for give way, with a rule, where the cluster is too small for them."""
     if options.benchmarks is False or (options.benchmarks is None and options.invocations is not None):
-        return _replay_plan(invocations, options, vms, harvest_cores), None
-    plain = _replay_plan(invocations, options, vms, harvest_cores)
+        return _replay_plan(invocations, options, capacity), None
+    plain = _replay_plan(invocations, options, capacity)
     try:
-        return _replay_plan(mix_benchmarks(invocations, seed=options.seed), options, vms, harvest_cores), plain
+        return _replay_plan(mix_benchmarks(invocations, seed=options.seed), options, capacity), plain
     except BenchmarksTooLargeError as e:
         if options.benchmarks:
             raise CliError(str(e)) from None
@@ -112,9 +132,7 @@ def _with_benchmarks(
         return replace(plain, rules=(rule, *plain.rules)), None
 
 
-def _replay_plan(
-    invocations: InvocationTrace, options: DemoOptions, vms: Sequence[VmPlan], harvest_cores: float
-) -> ReplayPlan:
+def _replay_plan(invocations: InvocationTrace, options: DemoOptions, capacity: Capacity) -> ReplayPlan:
     """Raises CliError, BenchmarksTooLargeError."""
     try:
         plan = make_plan(
@@ -122,11 +140,12 @@ def _replay_plan(
             duration_s=options.duration_s,
             speedup=options.speedup,
             core_scale=options.core_scale or default_core_scale(real_cores()),
-            vm_mean_cores=REGULAR_CORES + harvest_cores,
+            vm_mean_cores=capacity.mean_cores,
             machine_cores=real_cores(),
             seed=options.seed,
-            vm_memory_mb=vms[0].memory_mb,
-            vms_memory_mb=vms[0].memory_mb * vms_at_once(vm.id for vm in vms),
+            cold=COLD_STARTS[options.runtime],
+            vm_memory_mb=capacity.vm_memory_mb,
+            vms_memory_mb=capacity.memory_mb,
         )
     except BenchmarksTooLargeError:
         raise

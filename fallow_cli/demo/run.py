@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import aiohttp
 import click
 
 from fallow.report.run import RunData, RunHeader
-from fallow.traces.benchmarks.profiles import BY_NAME, KIND
-from fallow.traces.model import TraceFunction
 from fallow_cli.client import Client
 from fallow_cli.cluster import LocalCluster
+from fallow_cli.demo.deploy import deploy, fitted
 from fallow_cli.demo.history import long_functions
 from fallow_cli.demo.injector import Injected, inject
 from fallow_cli.demo.prepare import DemoOptions, Prepared
@@ -27,11 +25,6 @@ from fallow_cli.demo.progress import View, shown
 from fallow_cli.errors import CliError
 from fallow_cli.state import StateDir
 from loadtest.replay import replay
-
-DEPLOY_AT_ONCE = 8
-FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
-TRACE_ACTION = FUNCTIONS / "actions" / "trace.py"
-BENCHMARK_FOLDER = FUNCTIONS / "benchmarks"
 
 
 async def run_demo(options: DemoOptions, prepared: Prepared, state: StateDir, *, quiet: bool) -> RunData:
@@ -55,10 +48,10 @@ async def _on_cluster(
     options: DemoOptions, prepared: Prepared, cluster: LocalCluster, state: StateDir, *, quiet: bool
 ) -> RunData:
     async with Client(cluster.operator) as operator, Client(cluster.tenant) as tenant:
-        prepared = await _fitted(tenant, prepared)
-        plan = prepared.replay
+        plan = await fitted(tenant, prepared.replay, prepared.without_benchmarks)
+        prepared = replace(prepared, replay=plan)
         known = long_functions(plan, options.strategy, prepared.notice_s) if options.history else None
-        names = await _deploy(tenant, prepared, retries=options.retries, long=known)
+        names = await deploy(tenant, plan.functions, retries=options.retries, long=known)
         vms = (await operator.call("GET", "/admin/v1/vms"))["vms"]
         if not quiet:
             click.echo(f"{len(names)} actions deployed, {len(plan.arrivals)} invocations to send", err=True)
@@ -129,56 +122,6 @@ def _header(options: DemoOptions, prepared: Prepared, vms: list[dict[str, Any]])
         benchmarks={f.name: f.benchmark for f in plan.functions if f.benchmark},
         cpu_note="; ".join(sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]})),
     )
-
-
-async def _fitted(tenant: Client, prepared: Prepared) -> Prepared:
-    """Without the benchmark functions, and with a rule that says so, where no VM offers what they need."""
-    if prepared.without_benchmarks is None:
-        return prepared
-    kinds = {runtime["kind"] for runtime in (await tenant.call("GET", "/"))["runtimes"]["python"]}
-    if KIND in kinds:
-        return prepared
-    rule = f"no benchmark functions: no VM offers {KIND} (their libraries come with `make setup`)"
-    plain = prepared.without_benchmarks
-    return replace(prepared, replay=replace(plain, rules=(rule, *plain.rules)), without_benchmarks=None)
-
-
-async def _deploy(
-    tenant: Client, prepared: Prepared, *, retries: bool, long: Sequence[bool] | None = None
-) -> list[str]:
-    """One action a function of the trace, with its memory limit; returns their names in the plan's order.
-
-    `long` is what each declares of itself; None = nothing.
-    """
-    trace_exec = {"kind": "python:default", "code": TRACE_ACTION.read_text()}
-    turns = asyncio.Semaphore(DEPLOY_AT_ONCE)
-
-    async def put(number: int, function: TraceFunction) -> None:
-        annotations = {"app": function.app, "idempotent": retries} | ({} if long is None else {"long": long[number]})
-        document = {
-            "exec": trace_exec,
-            "limits": {"memory": function.memory_mb, "timeout": 300_000, "logs": 0},
-            "annotations": [{"key": key, "value": value} for key, value in annotations.items()],
-        }
-        if function.benchmark:
-            document |= _benchmark(function.benchmark)
-        path = f"/api/v1/namespaces/_/actions/{function.name}"
-        async with turns:
-            await tenant.call("PUT", path, document=document, query={"overwrite": "true"})
-
-    functions = prepared.replay.functions
-    await asyncio.gather(*(put(number, f) for number, f in enumerate(functions)))
-    return [f.name for f in functions]
-
-
-def _benchmark(name: str) -> dict[str, Any]:
-    """Source, kind and arguments of a benchmark function, as parts of an action's document."""
-    source = (BENCHMARK_FOLDER / f"{name}.py").read_text()
-    arguments = BY_NAME[name].arguments
-    return {
-        "exec": {"kind": KIND, "code": source},
-        "parameters": [{"key": key, "value": value} for key, value in arguments.items()],
-    }
 
 
 async def _play(fleet_socket: Path) -> None:

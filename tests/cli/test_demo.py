@@ -11,7 +11,7 @@ import pytest
 
 from fallow.traces.benchmarks.profiles import BENCHMARKS, BY_NAME, KIND
 from fallow_cli.demo import prepare as preparing
-from fallow_cli.demo import run as running
+from fallow_cli.demo.deploy import deploy, fitted
 from fallow_cli.demo.prepare import DemoOptions, Prepared, prepare
 from fallow_cli.errors import CliError
 
@@ -95,19 +95,19 @@ class FakeTenant:
 async def test_without_the_kind_the_demo_runs_without_benchmarks_and_says_so() -> None:
     prepared = prepare(OPTIONS)
     tenant: Any = FakeTenant("python:3")
-    fitted = await running._fitted(tenant, prepared)
-    assert benchmark_calls(fitted) == 0
-    assert fitted.replay.rules[0].startswith(f"no benchmark functions: no VM offers {KIND}")
-    assert len(fitted.replay.arrivals) == len(prepared.replay.arrivals)
+    plan = await fitted(tenant, prepared.replay, prepared.without_benchmarks)
+    assert not any(plan.functions[a.function].benchmark for a in plan.arrivals)
+    assert plan.rules[0].startswith(f"no benchmark functions: no VM offers {KIND}")
+    assert len(plan.arrivals) == len(prepared.replay.arrivals)
     offering: Any = FakeTenant("python:3", KIND)
-    assert await running._fitted(offering, prepared) is prepared
-    await running._deploy(tenant, fitted, retries=True)
+    assert await fitted(offering, prepared.replay, prepared.without_benchmarks) is prepared.replay
+    await deploy(tenant, plan.functions, retries=True)
     assert not any(name.startswith("bench_") for name in tenant.deployed)
 
 
 async def test_benchmarks_are_deployed_with_their_kind_limits_and_arguments() -> None:
     tenant: Any = FakeTenant("python:3", KIND)
-    names = await running._deploy(tenant, prepare(OPTIONS), retries=False)
+    names = await deploy(tenant, prepare(OPTIONS).replay.functions, retries=False)
     assert set(names) == set(tenant.deployed)
     for benchmark in BENCHMARKS:
         document = tenant.deployed[f"bench_{benchmark.name}"]
@@ -125,8 +125,8 @@ async def test_what_is_known_of_an_app_beforehand_is_declared() -> None:
     tenant: Any = FakeTenant("python:3", KIND)
     prepared = prepare(OPTIONS)
     long = [number % 2 == 0 for number in range(len(prepared.replay.functions))]
-    names = await running._deploy(tenant, prepared, retries=True, long=long)
+    names = await deploy(tenant, prepared.replay.functions, retries=True, long=long)
     for name, declared in zip(names, long, strict=True):
         assert {"key": "long", "value": declared} in tenant.deployed[name]["annotations"]
-    await running._deploy(tenant, prepared, retries=True)
+    await deploy(tenant, prepared.replay.functions, retries=True)
     assert all(note["key"] != "long" for name in names for note in tenant.deployed[name]["annotations"])

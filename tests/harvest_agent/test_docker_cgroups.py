@@ -217,6 +217,20 @@ def test_a_whole_tree_is_removed_with_the_vms_that_are_empty(world: World) -> No
     remove_host_tree(world.tree, world.kernel, world.systemd)
 
 
+def test_controllers_may_be_mounted_together() -> None:
+    together = [Mount(version=1, controller=c, path=ROOT / "cpu", root="/") for c in ("cpu", "cpuacct")]
+    kernel = FakeKernel(1, [ROOT / "cpu"])
+    tree = make_docker_tree("c", engine("cgroupfs", 1), together, kernel)
+    vm = vm_cgroup(tree, "h1", kernel)
+    vm.create(1.0)
+    assert vm.dirs == [ROOT / "cpu/fallow_c/h1"]
+    assert vm.memory_mb() is None  # the processes' own are summed then
+    assert not vm.freeze(True)
+    vm.remove()
+    remove_if_empty(tree, kernel)
+    assert set(kernel.files) == {ROOT / "cpu"}
+
+
 def test_version_2_passes_on_what_docker_needs() -> None:
     kernel = kernel_of(2)
     tree = make_docker_tree("c", engine("cgroupfs", 2), V2, kernel)

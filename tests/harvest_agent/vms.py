@@ -57,8 +57,8 @@ def tagged(folder: Path) -> dict[int, tuple[str, str]]:
 
 
 def cgroups(pid: int) -> list[Path]:
-    """The cgroup directories named after a fleet or an agent."""
-    return [path for base in Path("/sys/fs/cgroup").glob("*") if (path := base / f"fallow-{pid}").exists()]
+    """The cgroup directories named after a fleet or an agent, wherever they stand."""
+    return [Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"/fallow-{pid}")]
 
 
 def events(path: Path) -> list[dict[str, Any]]:

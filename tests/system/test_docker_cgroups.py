@@ -19,6 +19,7 @@ from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine, NotThereError
 from harvest_agent import host
 from harvest_agent.cgroups import HostTree, LinuxKernel, VmCgroup, remove_if_empty, vm_cgroup
 from harvest_agent.cgroups.ending import end_frozen
+from harvest_agent.cgroups.slices import unit_part
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -76,9 +77,10 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 def left_behind(cluster: str) -> list[Path]:
-    """Every directory of the cluster's tree, in all hierarchies."""
-    name = cluster.replace("-", "_")
-    return [p for p in Path("/sys/fs/cgroup").rglob("*fallow_*") if cluster in p.name or name in p.name]
+    """Every directory of the cluster's tree, in all hierarchies; others' may come and go meanwhile."""
+    names = (f"fallow_{cluster}", f"fallow_{unit_part(cluster)}")
+    walk = os.walk("/sys/fs/cgroup", onerror=lambda e: None)
+    return [Path(top, d) for top, dirs, _ in walk for d in dirs if d.startswith(names)]
 
 
 async def cores_used(vm: VmCgroup, window_s: float = WINDOW_S) -> float:

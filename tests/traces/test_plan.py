@@ -13,7 +13,7 @@ from fallow.traces.generated.invocations import generate_invocations
 from fallow.traces.model import InvocationTrace, ReplayPlan, TraceCall, TraceFunction
 from fallow.traces.plan import (
     CALL_CPU_S,
-    COLD_CPU_S,
+    COLD_STARTS,
     TAIL_S,
     BenchmarksTooLargeError,
     default_core_scale,
@@ -248,7 +248,11 @@ def test_whatever_comes_the_plan_keeps_its_bounds(
     assert all(0 <= at_s < plan.duration_s for at_s in arrivals)
     assert plan.offered_cores <= min(0.6 * cores, plan.offered_cores_before) * (1 + 1e-9)
     span_s = max(plan.duration_s, 5.0)
-    real_s = sum(a.cpu_ms for a in plan.arrivals) / 1e3 + CALL_CPU_S * len(arrivals) + COLD_CPU_S * len(plan.functions)
+    real_s = (
+        sum(a.cpu_ms for a in plan.arrivals) / 1e3
+        + CALL_CPU_S * len(arrivals)
+        + COLD_STARTS["process"].cpu_s * len(plan.functions)
+    )
     assert real_s <= 0.6 * 2 * span_s * (1 + 1e-9)
     for a in plan.arrivals:
         assert a.at_s + a.duration_ms / 1e3 <= plan.duration_s + TAIL_S + 1e-6
@@ -273,3 +277,11 @@ def test_defaults() -> None:
     assert default_vm_speedup(0.0, 60.0) == 1.0
     assert default_vm_speedup(10.0, 60.0) == 1.0
     assert 600 / default_vm_speedup(600.0, 60.0) < 60
+
+
+def test_starts_that_cost_more_leave_out_more_functions_and_say_so() -> None:
+    trace = trace_of([(t * 10.0, f, 0.1) for f in range(40) for t in range(60)])
+    process, docker = (plan_of(trace, cold=COLD_STARTS[runtime]) for runtime in ("process", "docker"))
+    assert len(docker.functions) < len(process.functions)
+    assert docker.thinned_calls > process.thinned_calls
+    assert [any("containers are Docker's" in rule for rule in p.rules) for p in (process, docker)] == [False, True]

@@ -1,0 +1,50 @@
+"""The process backend as an ordinary user whose systemd manager passes the CPU controller on: enforced, and nothing
+asked of root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harvest_agent.vms import agent, cgroups, invoker_command, tagged, until
+
+pytestmark = [pytest.mark.timeout(600)]
+WINDOW_S = 5.0
+
+
+def cpu_s(vm: Path) -> float:
+    stat = dict(line.split() for line in (vm / "cpu.stat").read_text().splitlines())
+    return int(stat["usage_usec"]) / 1e6
+
+
+async def cores_used(vm: Path) -> float:
+    before_s, start_s = cpu_s(vm), time.monotonic()
+    await asyncio.sleep(WINDOW_S)
+    return (cpu_s(vm) - before_s) / (time.monotonic() - start_s)
+
+
+async def test_an_ordinary_users_vm_is_held_to_its_cores(tmp_path: Path) -> None:
+    assert os.geteuid() != 0
+    async with agent(tmp_path, cores=1.0, core_scale=0.5, invoker=invoker_command(tmp_path, busy=2)) as served:
+        await until(lambda: len(tagged(tmp_path)) == 4, within_s=120)
+        _, state = await served.call("GET", "/v1/state")
+        assert (state["cpu_enforced"], state["cpu_note"]) == (True, "")
+        (tree,) = cgroups(served.pid)
+        print(f"in {tree}")
+        assert "/user@1000.service/" in str(tree)
+        assert tree.parent.name.endswith(".scope")
+        vm = tree / "h1"
+        for cores in (1.0, 0.4, 2.0):
+            await served.call("POST", "/v1/resize", {"cores": cores})
+            await asyncio.sleep(0.5)  # periods under way when the quota changed
+            used = await cores_used(vm)
+            print(f"{cores} cores of 0.5: {used:.3f} used")
+            assert used <= cores * 0.5 * 1.1
+            assert used >= cores * 0.5 * 0.5  # a machine shared with others may give less, never more
+        assert await served.stop() == 0
+        assert tagged(tmp_path) == {}
+    assert not tree.parent.exists()

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# What runs in the guest: inside.sh <world> <folder for the results>. 0 if every step passed.
+set -uo pipefail
+cd /opt/project
+
+world=$1
+results=$2
+failed=()
+export FALLOW_TEST_IMAGE=fallow-test:guest FALLOW_TEST_DOCKER=required PYTHONDONTWRITEBYTECODE=1
+
+step() { # name, command...
+    local name=$1
+    shift
+    echo "guest: --- $name ($(cut -d' ' -f1 /proc/uptime) s after the start)"
+    "$@" 2>&1 | tee "$results/$name.txt"
+    local code=${PIPESTATUS[0]}
+    [ "$code" = 0 ] || failed+=("$name")
+    return "$code"
+}
+
+# The tests' own deadlines are meant for a machine ten times as fast.
+tests() { /opt/venv/bin/python -m pytest -p no:cacheprovider -v -rA --timeout 900 "$@"; }
+
+docker_with() { # driver
+    mkdir -p /etc/docker
+    printf '{"exec-opts": ["native.cgroupdriver=%s"]}\n' "$1" >/etc/docker/daemon.json
+    systemctl restart docker && docker info --format 'Docker {{.ServerVersion}}, cgroup v{{.CgroupVersion}}, {{.CgroupDriver}}'
+}
+
+image() { docker import /opt/image.tar "$FALLOW_TEST_IMAGE"; }
+
+docker_suite() { # cgroup version, driver
+    FALLOW_GUEST_WORLD="$1 $2" tests scripts/guest/checks/test_world.py tests/system/test_docker_cgroups.py \
+        tests/harvest_agent/test_docker_agent.py
+}
+
+as_user() { # command...: as the ordinary user, with the environment a login gives
+    runuser -u tester -- env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 \
+        DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus "$@"
+}
+
+user_suite() {
+    as_user /opt/venv/bin/python -m pytest -p no:cacheprovider -v -rA --timeout 900 scripts/guest/checks/test_ordinary_user.py \
+        tests/harvest_agent/test_cgroups.py tests/harvest_agent/test_agent.py tests/harvest_agent/test_fleet.py \
+        tests/system/test_up.py
+}
+
+uname -r
+/opt/venv/bin/python -m compileall -q fallow fallow_cli controller invoker harvest_agent functions
+case $world in
+v2)
+    step docker-systemd-start docker_with systemd && step image image &&
+        step docker-systemd docker_suite 2 systemd
+    step docker-cgroupfs-start docker_with cgroupfs && step docker-cgroupfs docker_suite 2 cgroupfs
+    step ordinary-user user_suite
+    ;;
+v1)
+    step docker-systemd-start docker_with systemd && step image image && step docker-systemd docker_suite 1 systemd
+    ;;
+apparmor)
+    step docker-systemd-start docker_with systemd && step image image &&
+        step apparmor tests scripts/guest/checks/test_apparmor.py
+    ;;
+*)
+    echo "guest: no world '$world'"
+    exit 2
+    ;;
+esac
+echo "guest: failed: ${failed[*]:-nothing}"
+[ ${#failed[@]} = 0 ]
