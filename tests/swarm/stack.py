@@ -72,6 +72,9 @@ def _key() -> str:
     return f"{uuid.uuid4()}:{secrets.token_hex(32)}"
 
 
+Answer = tuple[int, dict[str, Any]]  # status and body
+
+
 class Stack:
     """`deploy` makes the secrets and deploys; everything else speaks to what runs then."""
 
@@ -137,7 +140,7 @@ class Client:
         async with self._session.put(path, json=document) as r:
             assert r.status == 200, await r.text()
 
-    async def invoke(self, name: str, args: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    async def invoke(self, name: str, args: dict[str, Any]) -> Answer:
         path = f"{self.stack.url}/api/v1/namespaces/_/actions/{name}?blocking=true"
         async with self._session.post(path, json=args) as r:
             return r.status, await r.json()
@@ -234,6 +237,11 @@ async def load_on(client: Client, *, actions: int = 4, callers: int = 2) -> Asyn
         finally:
             load.stop()
     assert load.failed == [], client.stack.state()
+
+
+def noted(body: dict[str, Any], key: str) -> Any:
+    """An annotation of an activation."""
+    return next(each["value"] for each in body["annotations"] if each["key"] == key)
 
 
 def quota_cores(stack: Stack, vm_id: str) -> float | None:

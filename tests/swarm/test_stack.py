@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from swarm.hosts import Hosts
-from swarm.stack import Stack, client_of, load_on, make_images, new_keys, quota_cores
+from swarm.hosts import Hosts, Machine
+from swarm.stack import Answer, Client, Stack, client_of, load_on, make_images, new_keys, noted, quota_cores
 
 pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(300)]
 
-LONG_S = 8.0  # longer than a VM that is stopped gives its calls by default
+LONG_S = 12.0  # longer than a VM that is stopped gives its calls by default
+LONG = """
+import time
+def main(args):
+    time.sleep(args["s"])
+    return args
+"""
+
+
+@contextlib.asynccontextmanager
+async def long_calls_on(client: Client) -> AsyncIterator[tuple[str, list[asyncio.Task[Answer]]]]:
+    """Two long calls of one action that run on one harvest VM, and that VM. Nothing else runs yet."""
+    await client.put("long", LONG)
+    async with asyncio.TaskGroup() as group:
+        long = [group.create_task(client.invoke("long", {"s": LONG_S})) for _ in range(2)]
+
+        async def running() -> str:
+            vms = (await client.vms()).values()
+            return next((v["id"] for v in vms if v["kind"] == "harvest" and v["running"] == len(long)), "")
+
+        yield await client.until(running), long
+
+
+async def lives(client: Client, machine: Machine) -> set[str]:
+    """The VMs of a machine that calls may be sent to: one, under the id of its present life, or none."""
+    return {vm_id for vm_id in await client.usable() if client.stack.machine(vm_id) is machine}
+
+
+async def away(client: Client, machine: Machine) -> bool:
+    return not await lives(client, machine)
 
 
 @pytest.fixture(scope="module")
@@ -80,61 +110,47 @@ async def test_an_operator_resizes_and_evicts_a_vm_of_any_node(stack: Stack) -> 
 
 
 async def test_a_drained_node_ends_its_calls_and_takes_no_more_and_comes_back(stack: Stack) -> None:
-    async with client_of(stack) as client, load_on(client) as load:
-        vm_id = await load.busy_vm("harvest")
+    async with client_of(stack) as client, long_calls_on(client) as (vm_id, long):
         machine = stack.machine(vm_id)
-        await client.put("long", "import time\ndef main(args):\n    time.sleep(args['s'])\n    return args\n")
-        async with asyncio.TaskGroup() as group:
-            long = [group.create_task(client.invoke("long", {"s": LONG_S})) for _ in range(4)]
-
-            await load.more(20)
+        async with load_on(client) as load:
+            await load.more(10)
             stack.manager.docker("node", "update", "--availability", "drain", machine.name)
-
-            async def left() -> bool:
-                return not any(v.partition(".")[0] == machine.name for v in await client.usable())
-
-            await client.until(left)
+            await client.until(lambda: away(client, machine))
             await load.more(20)
-        answers = [task.result() for task in long]
+        answers = await asyncio.gather(*long)
         assert [status for status, _ in answers] == [200] * len(long)
-        attempts = [next(a["value"] for a in body["annotations"] if a["key"] == "attempt") for _, body in answers]
-        assert attempts == [1] * len(long), "each ended where it had begun"
+        assert [body["response"]["result"] for _, body in answers] == [{"s": LONG_S}] * len(long)
+        seen = [(noted(body, "attempt"), noted(body, "vm")) for _, body in answers]
+        assert seen == [(1, vm_id)] * len(long), "each ended where it had begun"
 
         async def emptied() -> bool:
-            return not machine.docker("ps", "--all", "--quiet", "--filter", "status=running") and not stack.containers(
-                machine
-            )
+            return not machine.docker("ps", "--quiet") and not stack.containers(machine)
 
         await client.until(emptied)
         stack.manager.docker("node", "update", "--availability", "active", machine.name)
-
-        async def back() -> bool:
-            return any(v.partition(".")[0] == machine.name for v in await client.usable())
-
-        await client.until(back)
+        await client.until(lambda: lives(client, machine))
 
 
 async def test_a_machine_that_loses_its_power_costs_no_call_and_comes_back_clean(stack: Stack) -> None:
-    async with client_of(stack) as client, load_on(client) as load:
-        vm_id = await load.busy_vm("harvest")
+    async with client_of(stack) as client, long_calls_on(client) as (vm_id, long):
         machine = stack.machine(vm_id)
-        machine.power_off()
+        async with load_on(client) as load:
+            await load.more(10)
+            machine.power_off()
+            await client.until(lambda: away(client, machine))
+            await load.more(20)
+        answers = await asyncio.gather(*long)
+        assert [status for status, _ in answers] == [200] * len(long)
+        assert [body["response"]["result"] for _, body in answers] == [{"s": LONG_S}] * len(long)
+        assert [noted(body, "attempt") for _, body in answers] == [2] * len(long), "all began there, and began again"
+        assert vm_id not in {noted(body, "vm") for _, body in answers}
 
-        async def lost() -> bool:
-            return vm_id not in await client.usable()
-
-        await client.until(lost)
-        await load.more(40)
         machine.power_on()
-
-        async def back() -> str:
-            return next((v for v in await client.usable() if v.partition(".")[0] == machine.name), "")
-
-        new_id = await client.until(back, within_s=120)
-        assert new_id != vm_id
+        (new_id,) = await client.until(lambda: lives(client, machine), within_s=120)
+        assert new_id != vm_id, "what the machine's disk still knows of the old one is not taken for the new one's"
 
         async def clean() -> bool:
-            return not any(vm != new_id for vm in stack.containers(machine, '{{index .Config.Labels "fallow.vm"}}'))
+            return set(stack.containers(machine, '{{index .Config.Labels "fallow.vm"}}')) <= {new_id}
 
         await client.until(clean)
 
