@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from support.patience import patient
+
 # Starts `busy` processes that compute, and one that leaves its session and loses its parent; all carry the tag.
 INVOKER = """
 import os, subprocess, sys, time
@@ -67,7 +69,7 @@ def events(path: Path) -> list[dict[str, Any]]:
 
 async def until(condition: Any, *, within_s: float = 20.0) -> Any:
     """Polls until the condition holds; the deadline only ends a test that has failed."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(patient(within_s)):
         while not (value := condition()):
             await asyncio.sleep(0.02)
         return value
