@@ -6,7 +6,8 @@ cd /opt/project
 world=$1
 results=$2
 failed=()
-export FALLOW_TEST_IMAGE=fallow-standin:bookworm FALLOW_TEST_DOCKER=required PYTHONDONTWRITEBYTECODE=1 FALLOW_TEST_PATIENCE=10
+export FALLOW_TEST_IMAGE=fallow-standin:bookworm FALLOW_TEST_DOCKER=required FALLOW_TEST_PATIENCE=10
+export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 step() { # name, command...
     local name=$1
@@ -18,7 +19,8 @@ step() { # name, command...
     return "$code"
 }
 
-tests() { /opt/venv/bin/python -m pytest -p no:cacheprovider -vv -rA --timeout 900 "$@"; }
+pytest=(/opt/venv/bin/python -m pytest -p no:cacheprovider -vv -rA --timeout 900)
+tests() { "${pytest[@]}" "$@"; }
 
 docker_with() { # driver
     mkdir -p /etc/docker
@@ -34,12 +36,12 @@ docker_suite() { # cgroup version, driver
 }
 
 as_user() { # command...: as the ordinary user, with the environment a login gives
-    runuser -u tester -- env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 \
+    runuser -u tester -- env HOME=/home/tester HYPOTHESIS_STORAGE_DIRECTORY=/home/tester/hypothesis XDG_RUNTIME_DIR=/run/user/1000 \
         DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus "$@"
 }
 
 user_suite() {
-    as_user /opt/venv/bin/python -m pytest -p no:cacheprovider -vv -rA --timeout 900 scripts/guest/checks/test_ordinary_user.py \
+    systemctl start user@1000.service && as_user "${pytest[@]}" scripts/guest/checks/test_ordinary_user.py \
         tests/harvest_agent/test_cgroups.py tests/harvest_agent/test_agent.py tests/harvest_agent/test_fleet.py \
         tests/system/test_up.py
 }
@@ -47,11 +49,13 @@ user_suite() {
 uname -r
 /opt/venv/bin/python -m compileall -q fallow fallow_cli controller invoker harvest_agent functions
 case $world in
+user)
+    step ordinary-user user_suite
+    ;;
 v2)
     step docker-systemd-start docker_with systemd && step image image &&
         step docker-systemd docker_suite 2 systemd
     step docker-cgroupfs-start docker_with cgroupfs && step docker-cgroupfs docker_suite 2 cgroupfs
-    step ordinary-user user_suite
     ;;
 v1)
     step docker-systemd-start docker_with systemd && step image image && step docker-systemd docker_suite 1 systemd

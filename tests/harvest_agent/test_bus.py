@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -128,3 +129,15 @@ def test_no_bus_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     with pytest.raises(BusError, match=r"No such file or directory \(in a container, bind /run/dbus/system_bus_socket"):
         SystemBus().call("StopUnit", "ss", ("x.slice", "replace"))
+
+
+def test_a_socket_that_may_not_be_used_is_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an AppArmor profile forbids the file."""
+
+    def forbidden(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("harvest_agent.cgroups.bus.prep_socket", forbidden)
+    with pytest.raises(BusError, match=r"may not be used: Permission denied \(in a container, .*=unconfined") as e:
+        SystemBus().call("StopUnit", "ss", ("x.slice", "replace"))
+    assert e.value.name == ACCESS_DENIED

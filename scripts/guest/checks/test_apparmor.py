@@ -1,5 +1,5 @@
-"""A service as compose starts it, on a machine with AppArmor and the systemd driver: what Docker's own profile denies
-it, and that without the profile it can do its work."""
+"""A service as compose starts it, on a machine with AppArmor and the systemd driver: what a profile denies it, how it
+says so, and that without one it can do its work."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ async def main():
 asyncio.run(main())
 """
 
+# What a kernel that mediates D-Bus does to a container under docker-default, by the one means that every kernel has.
+NO_BUS = """
+profile fallow-no-bus flags=(attach_disconnected,mediate_deleted) {
+  network,
+  capability,
+  file,
+  umount,
+  signal,
+  ptrace,
+  deny /run/dbus/system_bus_socket rw,
+}
+"""
+SECURITY = Path("/sys/kernel/security/apparmor")
+
 
 def service(*options: str) -> str:
     """What it says, with the rights and mounts that compose.yaml gives the service of a VM. Python and the project come
@@ -53,11 +67,23 @@ def apparmor() -> None:
     assert Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
 
 
-def test_dockers_profile_denies_the_bus_and_the_refusal_names_itself() -> None:
+def test_dockers_profile_leaves_the_bus_alone_where_the_kernel_does_not_mediate_it() -> None:
+    """As Debian's: only kernels with Ubuntu's patches know D-Bus. There Docker's profile, which has no rule for it,
+    denies it all."""
+    assert not (SECURITY / "features/dbus").exists()
     said = service()
     assert "profile docker-default (enforce)" in said
+    assert "quota 25000 50000 in " in said
+
+
+def test_a_profile_that_denies_the_bus_is_reported_by_name_and_never_as_success(tmp_path: Path) -> None:
+    (tmp_path / "profile").write_text(NO_BUS)
+    subprocess.run(["apparmor_parser", "--replace", tmp_path / "profile"], check=True, timeout=300)
+    said = service("--security-opt", "apparmor=fallow-no-bus")
+    assert "profile fallow-no-bus (enforce)" in said
     assert "refused org.freedesktop.DBus.Error.AccessDenied" in said
     assert "apparmor=unconfined" in said
+    assert "quota" not in said
 
 
 def test_an_unconfined_service_sets_its_quota() -> None:
