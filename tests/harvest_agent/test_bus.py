@@ -41,7 +41,7 @@ class FakeBus:
 
     def _talk(self, link: socket.socket) -> None:
         data = b""
-        while not data.endswith(b"BEGIN\r\n"):
+        while b"BEGIN\r\n" not in data:
             if not (more := link.recv(4096)):
                 return
             data += more
@@ -50,11 +50,13 @@ class FakeBus:
             elif b"NEGOTIATE" in more:
                 link.sendall(b"ERROR\r\n")
         parser = Parser()
-        while more := link.recv(4096):
+        more = data.partition(b"BEGIN\r\n")[2] or link.recv(4096)  # what follows may have come with it
+        while more:
             parser.add_data(more)
             while (message := parser.get_next_message()) is not None:
                 if not self._answer(link, message):
                     return
+            more = link.recv(4096)
 
     def _answer(self, link: socket.socket, message: Message) -> bool:
         fields = message.header.fields
