@@ -12,10 +12,12 @@ stop_engine() {
 }
 
 install_docker() {
-    command -v dockerd >/dev/null && command -v iptables >/dev/null && command -v mmdebstrap >/dev/null && return
+    missing=0
+    for tool in dockerd iptables mmdebstrap docker-compose; do command -v "$tool" >/dev/null || missing=1; done
+    [ "$missing" = 1 ] || return 0
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        docker.io iptables mmdebstrap ca-certificates >/dev/null
+        docker.io iptables mmdebstrap docker-compose ca-certificates >/dev/null
 }
 
 start_engine() {
@@ -31,7 +33,8 @@ start_engine() {
     return 1
 }
 
-# Compose v2 is in no package of Debian 12: the next release's, put where Docker looks for plugins.
+# Debian 12's docker-compose is 1.29, with which the cluster must start as well. Compose v2 is in no package of it: the next
+# release's, put where Docker looks for plugins.
 install_compose() {
     docker compose version >/dev/null 2>&1 && return
     mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"

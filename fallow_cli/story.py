@@ -198,6 +198,9 @@ def _looked_at(step: Doc) -> Iterator[str]:
 
 def _outcome(outcome: Doc) -> Iterator[str]:
     parts = [f"It waited {outcome['wait_s']:.3f} s there"]
+    if outcome["init_s"] is None and not outcome["run_s"]:  # a run takes some time, however little
+        yield from _wrap(f"{parts[0]}, and no container could be started for it.", _INDENT)
+        return
     if outcome["init_s"] is None:
         parts.append("found a warm container")
     else:

@@ -27,7 +27,7 @@ from harvest_agent.sources import Source, StaticSource, TracePlayer
 
 EXIT_EVICTED = 75
 _SAMPLE_PERIOD_S = 1.0
-_INVOKER_STOP_S = 8.0  # a stopping invoker lets its calls run out for some seconds
+_INVOKER_END_S = 3.0  # what a stopping invoker needs beside the time that it gives its calls
 
 _log = get_logger("harvest_agent.agent")
 
@@ -94,7 +94,7 @@ class Agent:
                 _log.info("VM evicted", vm=self._settings.vm_id, by=evicted_by)
                 await self._silence(child, stop)
             else:
-                await child.stop(_INVOKER_STOP_S)
+                await child.stop(self._settings.stop_grace_s + _INVOKER_END_S)
         finally:
             await uncut(self._end(vm, child, server))
         return 0 if evicted_by is None else EXIT_EVICTED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from pathlib import Path
 IN_SCOPE = "FALLOW_IN_SCOPE"
 # What stands among a version 1 mount's controllers and is none.
 _OPTIONS = ("rw", "ro", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods", "noprefix")
+# How engines name the cgroup of a container, by the cgroupfs and the systemd driver.
+_CONTAINER_CGROUP = re.compile(r"[/-][0-9a-f]{64}(?:\.scope)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,15 @@ def parse_own(text: str) -> dict[str, str]:
         for controller in controllers.split(","):
             own[controller] = path
     return own
+
+
+def in_engines_namespace(own: Mapping[str, str]) -> bool:
+    """Is this process in a container that shares the cgroup namespace of its engine?
+
+    It is where its own cgroup bears the name that the engine gave it, a container id; in a namespace of its own it
+    would see "/". `own` as from parse_own.
+    """
+    return any(_CONTAINER_CGROUP.search(path) for path in own.values())
 
 
 def relative_path(mount: Mount, cgroup: str) -> Path:

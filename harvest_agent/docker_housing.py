@@ -44,7 +44,7 @@ class DockerHousing:
         self._meter: CgroupUsage | None = None
         self._info: EngineInfo | None = None
         self._tree: HostTree | None = None
-        self.clean = False  # no container of the VM is left
+        self.clean = True  # no container of the VM is left
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """A VM boots when its engine answers."""
@@ -80,6 +80,7 @@ class DockerHousing:
                     self._reaper.drop_lease()
 
     def make_cgroup(self, real_cores: float) -> str:
+        self.clean = False
         for left in reversed(range(_RACES)):
             try:
                 self._tree = self._make_tree()
@@ -147,7 +148,6 @@ class DockerHousing:
     async def stand_by(self, stop: asyncio.Event) -> None:
         if not await self.ready(stop):
             return
-        self.clean = True
         with contextlib.suppress(CgroupError):  # then dead VMs left none either
             self._tree = self._make_tree()
         async with self.kept(), asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fallow.infra import clock
 from harvest_agent import processes
-from harvest_agent.cgroup_find import IN_SCOPE, Mount, parse_mounts, parse_own, relative_path
+from harvest_agent.cgroup_find import IN_SCOPE, Mount, in_engines_namespace, parse_mounts, parse_own, relative_path
 from harvest_agent.cgroups import (
     CgroupError,
     HostTree,
@@ -67,8 +67,9 @@ def docker_tree(cluster: str, engine: EngineInfo, kernel: Kernel) -> HostTree:
 
     Raises CgroupError saying why the containers' CPU cannot be enforced from here.
     """
-    mounts, _ = _seen()
-    return make_docker_tree(cluster, engine, mounts, kernel, beside=_engine_beside())
+    mounts, own = _seen()
+    beside = in_engines_namespace(own) or _engine_beside()
+    return make_docker_tree(cluster, engine, mounts, kernel, beside=beside)
 
 
 def _engine_beside() -> bool:

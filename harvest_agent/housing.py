@@ -25,7 +25,7 @@ class Housing(Protocol):
     """One life of one VM; the methods are called in the order in which they stand here."""
 
     cgroup: VmCgroup | None  # None where CPU cannot be enforced
-    clean: bool  # after `clear`: no container is left
+    clean: bool  # no container is left, or there was none yet
 
     async def ready(self, stop: asyncio.Event) -> bool:
         """Waits for what the containers need; False where `stop` came first."""

@@ -49,7 +49,7 @@ from invoker.vm import PoolView, Vm, machine_state
 TICK_S = 0.25
 SAMPLE_S = 1.0
 AGENT_START_S = 15.0  # how long an agent may take to say what its VM is
-STOP_GRACE_S = 5.0  # after SIGTERM, for calls that run
+CANCEL_GRACE_S = 5.0  # for the end of calls that are cut off
 FLUSH_GRACE_S = 3.0
 STORE_START_S = 30.0
 
@@ -224,16 +224,17 @@ class Invoker:
     async def _drain(self) -> None:
         """Take no more calls, return what waits, let what runs end for a while, leave no record behind."""
         self._stopping = True
-        self._vm.set_notice(STOP_GRACE_S)
-        self._executor.feed(NoticeChanged(left_s=STOP_GRACE_S))
+        grace_s = self._settings.stop_grace_s
+        self._vm.set_notice(grace_s)
+        self._executor.feed(NoticeChanged(left_s=grace_s))
         self._links.send_report()
-        for work, grace_s in (
-            (self._executor.idle, STOP_GRACE_S),
-            (self._executor.stop, STOP_GRACE_S),
+        for work, timeout_s in (
+            (self._executor.idle, grace_s),
+            (self._executor.stop, CANCEL_GRACE_S),
             (self._recorder.flushed, FLUSH_GRACE_S),
         ):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
+                async with asyncio.timeout(timeout_s):
                     await work()
 
     # The VM.

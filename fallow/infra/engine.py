@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,9 @@ START_TIMEOUT_S = 60.0
 PULL_TIMEOUT_S = 600.0
 PULL_QUIET_S = 120.0  # of a pull, between two words of the engine
 PING_TIMEOUT_S = 2.0
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+_UNIX = "unix://"
 
 CLUSTER_LABEL = "fallow.cluster"
 VM_LABEL = "fallow.vm"
@@ -121,6 +125,7 @@ class Engine:
 
     def _run(self, work: Callable[[docker.APIClient], T], timeout_s: float) -> T:
         try:
+            _knock(timeout_s)
             client = self._client(timeout_s)
             client.timeout = timeout_s
             with contextlib.closing(client):  # its idle connections: the SDK keeps one for each URL it has ever asked
@@ -132,14 +137,14 @@ class Engine:
         except docker.errors.APIError as e:
             raise EngineError(_text(e)) from e
         except docker.errors.DockerException as e:
-            raise EngineAwayError(f"no Docker Engine to be had: {e}") from e
+            raise EngineAwayError(f"no Docker Engine to be had at {engine_url()}: {e}") from e
         except (requests.exceptions.RequestException, OSError) as e:
             raise EngineAwayError(f"the Docker Engine does not answer: {e}") from e
 
     def _client(self, timeout_s: float) -> docker.APIClient:
         client = getattr(self._local, "client", None)
         if client is None:
-            client = docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=timeout_s)
+            client = docker.APIClient(base_url=engine_url(), version="auto", timeout=timeout_s)
             self._local.client = client
         return client
 
@@ -256,6 +261,25 @@ class Engine:
         """Take no more calls; does not wait for those under way."""
         for threads in (self._threads, self._pull_threads, self._ping_threads):
             threads.close()
+
+
+def engine_url() -> str:
+    """Where the engine is asked."""
+    return os.environ.get("DOCKER_HOST") or DEFAULT_URL
+
+
+def _knock(timeout_s: float) -> None:
+    """Raises EngineAwayError where nobody listens on the engine's unix socket, in plainer words than the SDK's, which
+    also forgets to close what it could not connect."""
+    url = engine_url()
+    if not url.startswith(_UNIX):
+        return
+    with socket.socket(socket.AF_UNIX) as knocking:
+        knocking.settimeout(timeout_s)
+        try:
+            knocking.connect(url.removeprefix(_UNIX))
+        except OSError as e:
+            raise EngineAwayError(f"no Docker Engine to be had at {url}: {e.strerror or e}") from e
 
 
 def _attach(client: docker.APIClient, container_id: str) -> int:

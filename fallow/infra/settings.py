@@ -87,6 +87,7 @@ class InvokerSettings(CommonSettings):
     max_queue_wait_s: float = 30.0  # then the call is returned unstarted
     reserve_after_s: float = 1.0  # once the oldest waited so long, freed memory is kept for it
     max_starts: int = 4  # containers starting at once
+    stop_grace_s: float = 5.0  # a stopping invoker takes nothing new and lets what runs go on for so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class AgentSettings:
     cluster: str = "local"  # Docker: the label by which a cluster knows its containers
     lease_dir: str = ""  # Docker: shared by the VMs of one engine; who finds a VM's lease lapsed removes its containers
     invoker: str = ""  # command line to start, "" = none
+    stop_grace_s: float = 5.0  # what the invokers' setting of this name says
     log_level: str = "info"
     log_format: str = "json"
 
@@ -119,6 +121,8 @@ class ServiceSettings(AgentSettings):
     """Of a VM as a service of compose or Swarm: its agents, one life after the other."""
 
     vm_id: str = ""  # "" = the host's name; later lives are called <vm_id>.2, .3, ...
+    cores: float = 2.0  # 0 = what this machine has
+    memory_mb: float = 2048.0  # 0 = four fifths of what this machine has
     socket: str = "/run/fallow/agent.sock"
     lives: str = ""  # JSON file: what the VM is, its lives, when they repeat (harvest_agent.plan); "" = always there
     return_s: float = 5.0  # an evicted VM stays away at least so long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -58,8 +59,14 @@ def configure(env: Mapping[str, str]) -> tuple[ServiceSettings, Plan | None]:
     return dataclasses.replace(
         settings,
         vm_id=settings.vm_id or socket.gethostname(),
+        cores=settings.cores or float(len(os.sched_getaffinity(0))),
+        memory_mb=settings.memory_mb or float(_machine_mb() * 4 // 5),
         invoker=settings.invoker or f"{sys.executable} -m invoker",
     ), plan
+
+
+def _machine_mb() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 class Service:

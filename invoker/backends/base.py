@@ -94,7 +94,11 @@ class Backend(Protocol):
     """Starts containers."""
 
     kinds: tuple[str, ...]  # runtime kinds offered, such as "python:3"; known once it is open
-    trouble: str  # why no container can be started or ended now, in words; "" = all is well
+
+    @property
+    def trouble(self) -> str:
+        """Why no container can be started or ended now, in words; "" = all is well."""
+        ...
 
     async def open(self) -> None:
         """Make ready for the first start. Called once, before anything else. Raises StartError."""

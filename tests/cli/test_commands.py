@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from fallow_cli.client import Answer, operator_target, server_words, tenant_target
-from fallow_cli.cmd_action import action_path
+from fallow_cli.cmd_action import action_path, definition
 from fallow_cli.cmd_vm import Duration
 from fallow_cli.demo.injector import moments
 from fallow_cli.errors import CliError
@@ -70,6 +71,29 @@ def test_action_names_become_paths(name: str, path: str) -> None:
 def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(CliError, match="no action name"):
         action_path(name)
+
+
+def defined(**given: Any) -> dict[str, Any]:
+    options = dict.fromkeys(
+        ("file", "kind", "main", "memory", "timeout", "logsize", "concurrency", "param", "annotation")
+    )
+    return definition(**{**options, **given})
+
+
+def test_a_blackbox_needs_no_file(tmp_path: Path) -> None:
+    assert defined(image="a/b:1") == {"exec": {"kind": "blackbox", "image": "a/b:1"}}
+    file = tmp_path / "run.sh"
+    file.write_text("#!/bin/sh\n")
+    with_code = {"kind": "blackbox", "image": "a/b", "code": "#!/bin/sh\n", "main": "go"}
+    assert defined(image="a/b", file=file, main="go") == {"exec": with_code}
+    file.write_bytes(b"PK\x03\x04...")
+    assert defined(image="a/b", file=file)["exec"]["code"] == "UEsDBC4uLg=="
+
+
+def test_an_image_is_no_runtime_kind() -> None:
+    with pytest.raises(CliError, match="--docker and --kind python:3"):
+        defined(image="a/b", kind="python:3")
+    assert defined(image="a/b", kind="blackbox")["exec"]["image"] == "a/b"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10s", 10.0), ("500ms", 0.5), ("2m", 120.0), ("1.5", 1.5)])

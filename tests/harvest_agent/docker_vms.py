@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
+from harvest_agent.cgroups import LinuxKernel, remove_below
 from support.docker_engine import runtime_image
 from support.engine_proxy import EngineProxy
 from support.patience import patient
@@ -113,6 +115,9 @@ async def cluster() -> AsyncIterator[Cluster]:
         for container in await found.engine.containers({CLUSTER_LABEL: found.id}):
             await found.engine.remove(container.id, timeout_s=30)
         found.engine.close()
+        for tree in found.cgroups():
+            with contextlib.suppress(OSError):
+                remove_below(tree, LinuxKernel())
 
 
 def through(proxy: EngineProxy) -> dict[str, str]:

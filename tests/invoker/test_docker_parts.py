@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.infra.engine import Engine
+from invoker.backends.base import ImagePullError, StartError
 from invoker.backends.docker.cgroup import ContainerCgroup, container_roots
+from invoker.backends.docker.images import Pulls
 from invoker.backends.docker.options import (
     MAX_CPU_SHARES,
     Placement,
@@ -159,3 +162,17 @@ def test_what_is_not_there_is_not_measured_and_not_frozen(tmp_path: Path) -> Non
     cgroup = ContainerCgroup([tmp_path], "c9")
     assert (cgroup.cpu_s(), cgroup.memory_mb(), cgroup.freeze(), cgroup.thaw()) == (None, None, False, False)
     cgroup.close()
+
+
+async def test_a_pull_without_an_engine_is_not_the_actions_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    engine = Engine(threads=1)
+    pulls = Pulls(engine)
+    with pytest.raises(StartError, match="cannot pull the image a/b:1") as caught:
+        await pulls.pull("a/b:1")
+    assert not isinstance(caught.value, ImagePullError)
+    assert caught.value.developer_error == ""
+    await pulls.close()
+    engine.close()

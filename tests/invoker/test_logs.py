@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from invoker import logs
 from invoker.logs import LogCollector
 
@@ -81,3 +83,46 @@ async def test_wait_ends_with_the_streams() -> None:
     c.end(1)
     assert await c.wait(1) is False
     assert c.take(logs.INCOMPLETE)[0].endswith("stdout: last words")
+
+
+def anyones() -> tuple[LogCollector, logs.SentinelHabit]:
+    habit = logs.SentinelHabit()
+    c = LogCollector(lambda: 0, habit)
+    c.begin(1)
+    return c, habit
+
+
+async def test_without_sentinels_a_short_quiet_is_the_end_and_nothing_is_missing() -> None:
+    c, habit = anyones()
+    quiet_s = []
+    for n in range(logs.SILENT_AFTER + 1):
+        quiet_s.append(habit.quiet_s)
+        c.begin(1)
+        c.feed(0, b"said %d" % n)
+        assert await c.wait(1) is True
+        assert c.complete
+        assert [line[31:] for line in c.take()] == [f"stdout: said {n}"]
+    assert quiet_s == [logs.UNKNOWN_QUIET_S] * logs.SILENT_AFTER + [logs.SILENT_QUIET_S]
+    assert not habit.seen
+
+
+async def test_the_first_sentinel_of_an_image_tells_that_both_are_to_be_waited_for() -> None:
+    c, habit = anyones()
+    waiting = asyncio.ensure_future(c.wait(1))
+    await asyncio.sleep(0)
+    c.feed(1, END)
+    await asyncio.sleep(0)
+    assert habit.seen
+    assert not waiting.done()
+    c.feed(0, b"late\n" + END)
+    assert await waiting is True
+    assert [line[31:] for line in c.take()] == ["stdout: late"]
+
+
+async def test_closed_streams_of_an_image_without_sentinels_are_complete() -> None:
+    c, _ = anyones()
+    c.feed(0, b"last words")
+    c.end(0)
+    c.end(1)
+    assert await c.wait(1) is True
+    assert [line[31:] for line in c.take()] == ["stdout: last words"]

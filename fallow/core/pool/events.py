@@ -32,7 +32,8 @@ class ContainerStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerStartFailed:
-    """`developer_error` is what the activation says where the action itself is at fault: no other start is tried."""
+    """`developer_error` is what the activation says where the action itself is at fault: no other start is tried, for
+    this call or for those that wait for such a container."""
 
     container_id: ContainerId
     error: str

@@ -148,6 +148,16 @@ class PoolLedger:
             )
         )
 
+    def fail_waiting(self, stock: Stock, error: str, developer_error: str) -> None:
+        """Of queued calls that would start such a container in vain. Those stay whose action has one that serves: it
+        may serve them. O(queue + containers)."""
+        served = {c.code_key for c in self.containers if c.state in (ContainerState.READY, ContainerState.BUSY)}
+        for call in self.queue.turns():
+            action = call.action
+            if (action.container_kind, action.memory_mb) == stock and action.container_key not in served:
+                self.queue.remove(call, served=False)
+                self.fail(call, error, developer_error=developer_error)
+
     def abandon(self, call: PoolCall, container: Container) -> None:
         """Of a cancelled call that runs in the container."""
         self._out.append(AbandonRun(container_id=container.id, activation_id=call.activation_id, attempt=call.attempt))

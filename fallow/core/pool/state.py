@@ -207,6 +207,8 @@ class PoolState:
         if container.state is ContainerState.STARTING and call is None:
             self._prewarm_after_s = self._now_s + PREWARM_RETRY_S
         self._ledger.containers.gone(container, event)
+        if developer_error:
+            self._ledger.fail_waiting(container.stock, error, developer_error)
         if call is None:
             return
         self._ledger.stop_awaiting(call)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fallow.core.model import ContainerId
+from fallow.infra import clock
 from fallow.infra.engine import Engine, EngineAwayError, EngineError, ImageNotThereError
 from fallow.infra.log import get_logger
 from fallow.infra.tasks import every
@@ -22,10 +23,14 @@ from invoker.backends.docker.cgroup import ContainerCgroup, container_roots, own
 from invoker.backends.docker.container import DockerContainer, Make
 from invoker.backends.docker.images import Pulls, offered_kinds
 from invoker.backends.docker.options import BLACKBOX, Placement, blackbox_image, create_body
+from invoker.backends.docker.patience import Patience
 from invoker.backends.docker.removal import Removals
 from invoker.logs import SentinelHabit
 
 PING_EVERY_S = 1.0
+# After a start that was given up: the engine may yet make what it was asked for, and nobody waits for that any more.
+DOUBT_S = 120.0
+SWEEP_EVERY_S = 5.0
 UNREACHABLE_NETWORKS = ("host", "none")  # drivers whose containers have no address of their own
 
 log = get_logger("invoker.docker")
@@ -46,7 +51,6 @@ class DockerBackend:
         api_host: Callable[[], str] = lambda: "",
     ) -> None:
         self.kinds: tuple[str, ...] = ()  # known once it is open
-        self.trouble = ""
         self._placement = placement
         self._images = images
         self._cgroups = cgroups
@@ -55,14 +59,21 @@ class DockerBackend:
         self._api_host = api_host
         self._engine = Engine()
         self._pulls = Pulls(self._engine)
-        self._removals = Removals(self._engine)
+        self._patience = Patience()
+        self._removals = Removals(self._engine, self._patience)
         self._starts = asyncio.Semaphore(max_starts)
         self._image_of: Mapping[str, str] = {}
         self._habits: dict[str, SentinelHabit] = {}
         self._numbers = itertools.count(1)
         self._live: dict[str, DockerContainer] = {}  # by name, from before its creation until it is removed
+        self._doubt_until_mono_s = 0.0
+        self._swept_mono_s = 0.0
         self._ended_cpu_s = 0.0
         self._closing: asyncio.Future[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        return self._patience.trouble
 
     async def open(self) -> None:
         """See Backend.open. Removes what an invoker of this VM has left before."""
@@ -109,19 +120,21 @@ class DockerBackend:
     async def _look(self) -> None:
         try:
             await self._engine.ping()
-            if self.trouble:
-                await self._sweep()  # what it was asked for and did later, when nobody waited for it any more
+            now_s = clock.mono_s()
+            if self.trouble or (now_s < self._doubt_until_mono_s and now_s - self._swept_mono_s >= SWEEP_EVERY_S):
+                self._swept_mono_s = now_s
+                await self._sweep()
         except EngineError as e:
-            self._set_trouble(str(e))
+            self._away(e)
             return
         if self.trouble:
             log.info("engine_back")
-            self.trouble = ""
+        self._patience.answered()
 
-    def _set_trouble(self, text: str) -> None:
+    def _away(self, error: EngineError) -> None:
         if not self.trouble:
-            log.error("engine_away", error=text)
-        self.trouble = text
+            log.error("engine_away", error=str(error))
+        self._patience.missed(str(error))
 
     async def start(
         self,
@@ -144,9 +157,6 @@ class DockerBackend:
         try:
             try:
                 return await once()
-            except EngineAwayError as e:
-                self._set_trouble(str(e))  # at once: what fails for it is no fault of its own
-                raise StartError(str(e)) from e
             except ImageNotThereError:
                 if blackbox is None:
                     raise
@@ -178,6 +188,7 @@ class DockerBackend:
         container = DockerContainer(
             make,
             engine=self._engine,
+            patience=self._patience,
             removals=self._removals,
             cgroup_of=lambda container_id: ContainerCgroup(self._roots, container_id),
             habit=None if own else self._habits.setdefault(image, SentinelHabit()),
@@ -189,8 +200,15 @@ class DockerBackend:
             self._live[make.name] = container
             try:
                 await container.start()
+            except EngineAwayError as e:
+                self._away(e)  # at once: what fails for it is no fault of its own
+                self._doubt_until_mono_s = clock.mono_s() + DOUBT_S
+                container.begin_end()  # it ends when the engine is back: nobody need wait for that
+                raise StartError(str(e)) from e
             except BaseException:
-                await asyncio.shield(container.destroy())
+                end = container.begin_end()
+                if not self.trouble:
+                    await asyncio.shield(end)
                 raise
         return container
 
@@ -211,7 +229,7 @@ class DockerBackend:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._removals.closing.set()
+        self._patience.close()
         await self._pulls.close()
         await asyncio.gather(*(c.destroy() for c in list(self._live.values())))
         self._engine.close()

@@ -16,7 +16,8 @@ from invoker.container_http import ContainerConnection
 
 FIRST_RETRY_S = 0.005
 LONGEST_RETRY_S = 0.1
-CONNECT_S = 5.0  # one attempt; a listening server's kernel answers for it, even frozen
+ATTEMPT_S = 1.0  # while it starts: an address that is not there, or not there any more, may not answer at all
+CONNECT_S = 5.0  # once it serves; a listening server's kernel answers for it, even frozen
 FRESH_S = 2.0  # Node.js closes a connection after 5 s of rest
 
 Pause = Callable[[float], Awaitable[bool]]  # waits so many seconds; True = there is no use in going on
@@ -79,23 +80,21 @@ class Channel:
         if patient:
             async with asyncio.timeout(timeout_s):
                 return await self._connect_patiently()
-        try:
-            async with asyncio.timeout(min(timeout_s, CONNECT_S)):
-                return await self._connect()
-        except TimeoutError:
-            return False
+        return await self._connect(min(timeout_s, CONNECT_S))
 
     async def _connect_patiently(self) -> bool:
         retry_s = FIRST_RETRY_S
-        while not await self._connect():
+        while not await self._connect(ATTEMPT_S):
             if await self._pause(retry_s):
                 return False
             retry_s = min(retry_s * 1.5, LONGEST_RETRY_S)
         return True
 
-    async def _connect(self) -> bool:
+    async def _connect(self, timeout_s: float) -> bool:
+        loop = asyncio.get_running_loop()
         try:
-            _, made = await asyncio.get_running_loop().create_connection(TcpConnection, self._address, self._port)
+            async with asyncio.timeout(timeout_s):
+                _, made = await loop.create_connection(TcpConnection, self._address, self._port)
         except OSError:
             return False
         self._connection = made

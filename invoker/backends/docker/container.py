@@ -15,6 +15,7 @@ from invoker.backends.base import LONGEST_CALL_S, Answer, Broken, Reply, StartEr
 from invoker.backends.docker.cgroup import ContainerCgroup
 from invoker.backends.docker.channel import Channel
 from invoker.backends.docker.options import PORT
+from invoker.backends.docker.patience import Patience
 from invoker.backends.docker.removal import Removals
 from invoker.backends.docker.rest import Rest
 from invoker.backends.docker.stream import LogStream
@@ -50,6 +51,7 @@ class DockerContainer:
         make: Make,
         *,
         engine: Engine,
+        patience: Patience,
         removals: Removals,
         cgroup_of: Callable[[str], ContainerCgroup],
         habit: SentinelHabit | None,
@@ -63,6 +65,7 @@ class DockerContainer:
         self.last_cpu_s: float | None = None
         self._make = make
         self._engine = engine
+        self._patience = patience
         self._removals = removals
         self._cgroup_of = cgroup_of
         self._on_exit = on_exit
@@ -84,7 +87,7 @@ class DockerContainer:
         self._raising = asyncio.ensure_future(self._raise_up())
         try:
             # Not to be cancelled: what the engine has been asked for it does, and it must be known to be removed.
-            state = await asyncio.shield(self._raising)
+            state = await self._patience.unless_away(self._raising)
         except (ImageNotThereError, EngineAwayError):
             raise
         except EngineError as e:
@@ -169,16 +172,20 @@ class DockerContainer:
         else:
             self._rest.begin()
 
-    async def destroy(self) -> None:
+    def begin_end(self) -> asyncio.Future[None]:
+        """Start to destroy it, without waiting."""
         self._destroying = True
         if self._end is None:
             self._end = asyncio.ensure_future(self._destroy())
-        await asyncio.shield(self._end)  # who gives up waiting does not stop the end
+        return self._end
+
+    async def destroy(self) -> None:
+        await asyncio.shield(self.begin_end())  # who gives up waiting does not stop the end
 
     async def _destroy(self) -> None:
         self._rest.stop()
         if self._raising is not None:
-            await self._removals.unless_closing(self._raising)
+            await self._patience.unless_closing(self._raising)
         self._channel.close()
         self.cpu_s()
         if self._rest.frozen:

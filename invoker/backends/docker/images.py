@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from fallow.infra.engine import KINDS_LABEL, Engine, EngineError
+from fallow.infra.engine import KINDS_LABEL, Engine, EngineAwayError, EngineError
 from fallow.infra.log import get_logger
 from invoker.backends.base import ImagePullError, StartError
 from invoker.backends.docker.options import with_tag
@@ -41,7 +41,7 @@ class Pulls:
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
     async def pull(self, image: str) -> None:
-        """Raises ImagePullError. Who gives up waiting does not stop the pull."""
+        """Raises ImagePullError, StartError where the engine is away. Who gives up waiting does not stop it."""
         task = self._under_way.get(image)
         if task is None:
             task = self._under_way[image] = asyncio.ensure_future(self._pull(image))
@@ -54,8 +54,17 @@ class Pulls:
             await self._engine.pull(image)
         except EngineError as e:
             log.warning("image_pull_failed", image=image, error=str(e))
+            if isinstance(e, EngineAwayError):
+                await self._engine_is_there(image)  # else a registry was silent for long
             raise ImagePullError(image, str(e)) from e
         log.info("image_pulled", image=image)
+
+    async def _engine_is_there(self, image: str) -> None:
+        """Raises StartError where it is not: no fault of the action, and another VM may have the image."""
+        try:
+            await self._engine.ping()
+        except EngineError as e:
+            raise StartError(f"cannot pull the image {image}: {e}") from e
 
     def _ended(self, image: str, done: asyncio.Task[None]) -> None:
         self._under_way.pop(image, None)

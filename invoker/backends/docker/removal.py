@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 from fallow.infra import clock
 from fallow.infra.engine import Engine, EngineError
 from fallow.infra.log import get_logger
+from invoker.backends.docker.patience import Patience
 
 REMOVE_TIMEOUT_S = 10.0
 FIRST_RETRY_S = 0.5
@@ -19,40 +19,37 @@ log = get_logger("invoker.docker")
 
 
 class Removals:
-    """Tries again until the container is gone, for 10 min at most; once `closing` is set, it tries once."""
+    """Tries again until the container is gone, for 10 min at most; once the backend ends, no more."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: Patience) -> None:
         self._engine = engine
-        self.closing = asyncio.Event()
+        self._patience = patience
 
     async def remove(self, name: str) -> None:
         """Ends without an error also where it could not be done: that is in the log, and the next invoker of this VM
         removes what is left at its start."""
         began_s, retry_s, told = clock.mono_s(), FIRST_RETRY_S, False
-        while True:
-            try:
-                await self._engine.remove(name, timeout_s=REMOVE_TIMEOUT_S)
-                if told:
-                    log.info("container_removed_late", container=name)
+        while (error := await self._try(name)) is not None:
+            if self._patience.closing.is_set() or clock.mono_s() - began_s > GIVE_UP_S:
+                log.error("container_left", container=name, error=error)
                 return
-            except EngineError as e:
-                if self.closing.is_set() or clock.mono_s() - began_s > GIVE_UP_S:
-                    log.error("container_left", container=name, error=str(e))
-                    return
-                if not told:
-                    log.warning("container_not_removed", container=name, error=str(e))
-                    told = True
+            if not told:
+                log.warning("container_not_removed", container=name, error=error)
+                told = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(retry_s):
-                    await self.closing.wait()
+                    await self._patience.closing.wait()
             retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+        if told:
+            log.info("container_removed_late", container=name)
 
-    async def unless_closing(self, task: asyncio.Task[Any]) -> None:
-        """Wait until `task` is done, or give it up when this closes."""
-        closing = asyncio.ensure_future(self.closing.wait())
+    async def _try(self, name: str) -> str | None:
+        """Why it could not be removed, None = it is gone."""
+        task = asyncio.ensure_future(self._engine.remove(name, timeout_s=REMOVE_TIMEOUT_S))
+        if not await self._patience.unless_closing(task):
+            return "the invoker ends before the Docker Engine answers"
         try:
-            await asyncio.wait([task, closing], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            closing.cancel()
-            task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+            task.result()
+        except EngineError as e:
+            return str(e)
+        return None

@@ -187,11 +187,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.tell(ContainerStarted(container_id=cid))
 
     @precondition(lambda self: self.world.starting)
-    @rule(which=index)
-    def container_does_not_start(self, which: int) -> None:
+    @rule(which=index, developer_error=st.sampled_from(["", "no such image"]))
+    def container_does_not_start(self, which: int, developer_error: str) -> None:
         cid = self.world.starting.pop(which % len(self.world.starting))
         self.world.forget(cid)
-        self.tell(ContainerStartFailed(container_id=cid, error="no"))
+        self.tell(ContainerStartFailed(container_id=cid, error="no", developer_error=developer_error))
 
     @precondition(lambda self: self.world.running)
     @rule(which=index, keep=st.booleans())

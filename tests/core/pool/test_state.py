@@ -472,6 +472,44 @@ def test_a_start_that_fails_by_the_actions_fault_is_not_tried_again() -> None:
     assert story.pool.reserved_mb == 0
 
 
+NO_IMAGE = "Failed to pull container image 'x'."
+
+
+def no_image(container: int) -> ContainerStartFailed:
+    return ContainerStartFailed(container_id=ContainerId(container), error="none", developer_error=NO_IMAGE)
+
+
+def refused(call: str) -> FailUnstarted:
+    return FailUnstarted(
+        controller_id=CONTROLLER,
+        activation_id=ActivationId(call),
+        attempt=1,
+        error="none",
+        developer_error=NO_IMAGE,
+    )
+
+
+def test_calls_that_wait_for_a_container_that_cannot_be_start_none() -> None:
+    story = Story(max_starts=1)
+    story.run("x1")
+    assert story.run("x2") == []
+    assert story.run("other", mb=128) == []
+    failed = cast(list[PoolInstruction], story.tell(no_image(1)))
+    told = [replace(i, waited=None) if isinstance(i, FailUnstarted) else i for i in failed]
+    assert told == [refused("x2"), refused("x1"), start(2, 128)], "another container may well start"
+    assert [activation for _, activation, _ in story.pool.holds()] == ["other"]
+
+
+def test_a_call_stays_that_a_container_of_its_action_may_serve() -> None:
+    story = Story(max_starts=1)
+    story.runs(("x1", 1))
+    assert story.run("x2") == [start(2)]
+    assert story.run("x3") == []
+    failed = cast(list[PoolInstruction], story.tell(no_image(2)))
+    assert [i.activation_id for i in failed if isinstance(i, FailUnstarted)] == ["x2"]
+    assert [activation for _, activation, _ in story.pool.holds()] == ["x1", "x3"]
+
+
 def test_a_blackbox_is_started_with_its_image_and_has_no_stock_of_another() -> None:
     story = Story()
 

@@ -1,0 +1,168 @@
+"""The stack on a swarm of three machines: nodes that join, drain, lose their power and come back, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from swarm.hosts import Hosts, Machine
+from swarm.stack import Answer, Client, Stack, client_of, load_on, make_images, new_keys, noted, quota_cores
+
+pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(300)]
+
+LONG_S = 12.0  # longer than a VM that is stopped gives its calls by default
+LONG = """
+import time
+def main(args):
+    time.sleep(args["s"])
+    return args
+"""
+
+
+@contextlib.asynccontextmanager
+async def long_calls_on(client: Client) -> AsyncIterator[tuple[str, list[asyncio.Task[Answer]]]]:
+    """Two long calls of one action that run on one harvest VM, and that VM. Nothing else runs yet."""
+    await client.put("long", LONG)
+    async with asyncio.TaskGroup() as group:
+        long = [group.create_task(client.invoke("long", {"s": LONG_S})) for _ in range(2)]
+
+        async def running() -> str:
+            vms = (await client.vms()).values()
+            return next((v["id"] for v in vms if v["kind"] == "harvest" and v["running"] == len(long)), "")
+
+        yield await client.until(running), long
+
+
+async def lives(client: Client, machine: Machine) -> set[str]:
+    """The VMs of a machine that calls may be sent to: one, under the id of its present life, or none."""
+    return {vm_id for vm_id in await client.usable() if client.stack.machine(vm_id) is machine}
+
+
+async def away(client: Client, machine: Machine) -> bool:
+    return not await lives(client, machine)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Deployed on two nodes; the third machine is up, and no node yet. This thread stands at their switch."""
+    images = make_images()
+    with Hosts() as hosts, hosts.network():
+        first, second, _ = hosts.start(["host1", "host2", "host3"])
+        hosts.load(images)
+        hosts.join([second])
+        stack = Stack(hosts, new_keys())
+        stack.label(first, "fallow.control=yes")
+        stack.label(first, "fallow.vm=regular")
+        stack.label(second, "fallow.vm=harvest")
+        stack.deploy(STOP_GRACE_S="20", KEEP_ALIVE_S="60")
+        yield stack
+
+
+async def test_labelled_nodes_become_vms_and_run_functions_on_their_own_engines(stack: Stack) -> None:
+    async with client_of(stack) as client:
+
+        async def joined() -> bool:
+            return await client.usable() == {"host1", "host2"}
+
+        await client.until(joined)
+        vms = await client.vms()
+        assert {vm["id"]: vm["kind"] for vm in vms.values()} == {"host1": "regular", "host2": "harvest"}
+        assert {vm["cpu_note"] for vm in vms.values()} == {""}
+        async with load_on(client) as load:
+            await load.more(20)
+            vm_id = await load.busy_vm("harvest")
+            assert vm_id == "host2"
+            template = '{{index .Config.Labels "fallow.vm"}} {{.HostConfig.CgroupParent}}'
+            assert set(stack.containers(stack.machine("host2"), template)) == {"host2 /fallow_fallow/host2"}
+
+
+async def test_a_machine_that_joins_and_is_labelled_becomes_a_vm(stack: Stack) -> None:
+    machine = stack.hosts.machines[2]
+    async with client_of(stack) as client:
+        assert "host3" not in await client.usable()
+        stack.hosts.join([machine])
+        stack.label(machine, "fallow.vm=harvest")
+
+        async def joined() -> bool:
+            return "host3" in await client.usable()
+
+        await client.until(joined)
+        assert (await client.vms())["host3"]["kind"] == "harvest"
+
+
+async def test_an_operator_resizes_and_evicts_a_vm_of_any_node(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        stack.cli("vm", "resize", "host3", "0.5")
+
+        async def capped() -> bool:
+            return quota_cores(stack, "host3") == 0.5
+
+        await client.until(capped)
+        stack.cli("vm", "evict", "host3", "--notice", "1s")
+
+        async def back() -> bool:
+            return "host3.2" in await client.usable()
+
+        await client.until(back)
+        assert "host3" not in await client.usable()
+
+
+async def test_a_drained_node_ends_its_calls_and_takes_no_more_and_comes_back(stack: Stack) -> None:
+    async with client_of(stack) as client, long_calls_on(client) as (vm_id, long):
+        machine = stack.machine(vm_id)
+        async with load_on(client) as load:
+            await load.more(10)
+            stack.manager.docker("node", "update", "--availability", "drain", machine.name)
+            await client.until(lambda: away(client, machine))
+            await load.more(20)
+        answers = await asyncio.gather(*long)
+        assert [status for status, _ in answers] == [200] * len(long)
+        assert [body["response"]["result"] for _, body in answers] == [{"s": LONG_S}] * len(long)
+        seen = [(noted(body, "attempt"), noted(body, "vm")) for _, body in answers]
+        assert seen == [(1, vm_id)] * len(long), "each ended where it had begun"
+
+        async def emptied() -> bool:
+            return not machine.docker("ps", "--quiet") and not stack.containers(machine)
+
+        await client.until(emptied)
+        stack.manager.docker("node", "update", "--availability", "active", machine.name)
+        await client.until(lambda: lives(client, machine))
+
+
+async def test_a_machine_that_loses_its_power_costs_no_call_and_comes_back_clean(stack: Stack) -> None:
+    async with client_of(stack) as client, long_calls_on(client) as (vm_id, long):
+        machine = stack.machine(vm_id)
+        async with load_on(client) as load:
+            await load.more(10)
+            machine.power_off()
+            await client.until(lambda: away(client, machine))
+            await load.more(20)
+        answers = await asyncio.gather(*long)
+        assert [status for status, _ in answers] == [200] * len(long)
+        assert [body["response"]["result"] for _, body in answers] == [{"s": LONG_S}] * len(long)
+        assert [noted(body, "attempt") for _, body in answers] == [2] * len(long), "all began there, and began again"
+        assert vm_id not in {noted(body, "vm") for _, body in answers}
+
+        machine.power_on()
+        (new_id,) = await client.until(lambda: lives(client, machine), within_s=120)
+        assert new_id != vm_id, "what the machine's disk still knows of the old one is not taken for the new one's"
+
+        async def clean() -> bool:
+            return set(stack.containers(machine, '{{index .Config.Labels "fallow.vm"}}')) <= {new_id}
+
+        await client.until(clean)
+
+
+async def test_a_removed_stack_leaves_no_function_container(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        async with load_on(client) as load:
+            await load.more(20)
+        assert any(stack.containers(machine) for machine in stack.hosts.machines)
+        stack.manager.docker("stack", "rm", "fallow")
+
+        async def gone() -> bool:
+            return not any(machine.docker("ps", "--all", "--quiet") for machine in stack.hosts.machines)
+
+        await client.until(gone, within_s=90)
