@@ -58,6 +58,20 @@ def tagged(folder: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
+def still(folder: Path) -> list[int]:
+    """Those that do not run: stopped, or frozen."""
+    return [pid for pid, (state, _) in tagged(folder).items() if state in "TD" or _frozen(pid)]
+
+
+def _frozen(pid: int) -> bool:
+    """By version 2, whose frozen processes look as if they slept."""
+    try:
+        own = Path(f"/proc/{pid}/cgroup").read_text().rpartition("0::")[2].strip()
+        return "frozen 1" in Path(f"/sys/fs/cgroup{own}/cgroup.events").read_text()
+    except OSError:
+        return False
+
+
 def cgroups(pid: int) -> list[Path]:
     """The cgroup directories named after a fleet or an agent, wherever they stand."""
     return [Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"/fallow-{pid}")]
