@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
+from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine, EngineError
 from harvest_agent.cgroups import LinuxKernel, remove_below
 from support.docker_engine import runtime_image
 from support.engine_proxy import EngineProxy
@@ -62,6 +62,13 @@ class Cluster:
 
     async def ids(self) -> set[str]:
         return {c.id for c in await self.engine.containers({CLUSTER_LABEL: self.id})}
+
+    async def cleared(self) -> bool:
+        """Removes what there is; whether nothing is left, though a slow engine may still be at an agent's removal."""
+        for container in await self.engine.containers({CLUSTER_LABEL: self.id}):
+            with contextlib.suppress(EngineError):
+                await self.engine.remove(container.id, timeout_s=30)
+        return await self.ids() == set()
 
     async def running(self, vm_id: str, count: int) -> None:
         """Waits until the VM has so many containers, and all run."""
@@ -112,8 +119,7 @@ async def cluster() -> AsyncIterator[Cluster]:
     try:
         yield found
     finally:
-        for container in await found.engine.containers({CLUSTER_LABEL: found.id}):
-            await found.engine.remove(container.id, timeout_s=30)
+        await becomes(found.cleared)
         found.engine.close()
         for tree in found.cgroups():
             with contextlib.suppress(OSError):
