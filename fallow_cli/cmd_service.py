@@ -46,7 +46,7 @@ def setup(folder: Path, harvest_vms: int, traces: str, round_s: float, seed: int
         (folder / "vms" / f"{name}.json").write_text(json.dumps(plan), encoding="utf-8")
     scale = made.plans["regular-1"]["core_scale"]
     url = os.environ.get("FALLOW_PUBLIC_URL") or PUBLIC_URL
-    click.echo(f"cluster {cluster}: 1 regular and {harvest_vms} harvest VMs; {made.told}")
+    click.echo(f"cluster {cluster}: plans for 1 regular and {harvest_vms} harvest VMs; {made.told}")
     click.echo(f"an emulated core is {scale:g} real ones")
     click.echo(f"key of the namespace guest: {key}")
     click.echo(f"  curl -u {key} {url}/api/v1/namespaces/_/actions")
