@@ -37,9 +37,23 @@ _DISKS = Path("/var/tmp")  # where they are mounted; in memory, because images a
 _PREFIX = "fallow-hosts-"
 _CLONE_NEWNET = 0x40000000
 _ENGINE_START_S = 60.0
+_COMMANDS = ("docker", "dockerd", "ip", "iptables", "mount", "nsenter", "setpriv", "unshare")
 # Joins the machine's cgroups first: the cgroup namespace takes them for its root. Ends with whoever started it.
 _BOOT = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
 _OWN = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child", "--mount-proc")
+
+
+def why_not() -> str:
+    """Why machines cannot be made here, "" where they can."""
+    if os.geteuid() != 0:
+        return "only root may make machines"
+    if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
+        return f"not installed: {', '.join(missing)}"
+    try:
+        _hierarchies()
+    except HostError as e:
+        return str(e)
+    return ""
 
 
 class HostError(Exception):

@@ -24,6 +24,7 @@ from support.cluster import basic
 ROOT = Path(__file__).parents[2]
 STACK = "fallow"
 PORT = 3233
+PLATFORM = "fallow/platform"
 REGISTRY = "fallow-swarm-test/"  # of no machine: what images are called that hold the code under test
 IMAGES = (f"{REGISTRY}fallow/platform:latest", f"{REGISTRY}fallow/action-python:latest")
 PACKAGES = ("fallow", "fallow_cli", "controller", "invoker", "harvest_agent", "loadtest")

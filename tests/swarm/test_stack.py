@@ -129,6 +129,16 @@ async def test_a_drained_node_ends_its_calls_and_takes_no_more_and_comes_back(st
         await client.until(lambda: lives(client, machine))
 
 
+async def test_a_node_without_its_label_is_no_vm_any_more(stack: Stack) -> None:
+    machine = stack.hosts.machines[2]
+    async with client_of(stack) as client:
+        assert await lives(client, machine)
+        stack.manager.docker("node", "update", "--label-rm", "fallow.vm", machine.name)
+        await client.until(lambda: away(client, machine))
+        stack.label(machine, "fallow.vm=harvest")
+        await client.until(lambda: lives(client, machine))
+
+
 async def test_a_machine_that_loses_its_power_costs_no_call_and_comes_back_clean(stack: Stack) -> None:
     async with client_of(stack) as client, long_call_on(client) as (vm_id, long):
         machine = stack.machine(vm_id)
