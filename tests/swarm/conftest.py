@@ -1,5 +1,5 @@
-"""Where no machines can be made, these tests are skipped and say why; with FALLOW_TEST_SWARM=required, as `make swarm-test`
-sets it, that is an error."""
+"""Where no machines can be made, these tests are skipped and say why; with FALLOW_TEST_SWARM=required, as
+`make swarm-test` sets it, that is an error."""
 
 from __future__ import annotations
 
