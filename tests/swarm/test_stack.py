@@ -19,6 +19,12 @@ def main(args):
     time.sleep(args["s"])
     return args
 """
+ASK = """
+import os, urllib.request
+def main(args):
+    url = os.environ["__OW_API_HOST"]
+    return {"asked": url, "answer": urllib.request.urlopen(url + "/ping", timeout=5).status}
+"""
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +62,7 @@ def stack() -> Iterator[Stack]:
         stack.label(first, "fallow.control=yes")
         stack.label(first, "fallow.vm=regular")
         stack.label(second, "fallow.vm=harvest")
-        stack.deploy(STOP_GRACE_S="20", KEEP_ALIVE_S="60")
+        stack.deploy(ACTIONS_URL=stack.url, STOP_GRACE_S="20", KEEP_ALIVE_S="60")
         yield stack
 
 
@@ -76,6 +82,14 @@ async def test_labelled_nodes_become_vms_and_run_functions_on_their_own_engines(
             assert vm_id == "host2"
             template = '{{index .Config.Labels "fallow.vm"}} {{.HostConfig.CgroupParent}}'
             assert set(stack.containers(stack.machine("host2"), template)) == {"host2 /fallow_fallow/host2"}
+
+
+async def test_an_action_reaches_the_api_from_any_node(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        await client.put("ask", ASK)
+        status, body = await client.invoke("ask", {})
+        assert (status, body["response"]["result"]) == (200, {"asked": stack.url, "answer": 200})
+        assert noted(body, "vmKind") == "harvest", "on another node than the API's"
 
 
 async def test_a_machine_that_joins_and_is_labelled_becomes_a_vm(stack: Stack) -> None:
@@ -153,7 +167,7 @@ async def test_a_machine_that_loses_its_power_costs_no_call_and_comes_back_clean
         assert noted(body, "vm") != vm_id
 
         machine.power_on()
-        (new_id,) = await client.until(lambda: lives(client, machine), within_s=120)
+        (new_id,) = await client.until(lambda: lives(client, machine), within_s=180)
         assert new_id != vm_id, "what the machine's disk still knows of the old one is not taken for the new one's"
 
         async def clean() -> bool:
