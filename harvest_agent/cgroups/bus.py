@@ -65,6 +65,8 @@ class SystemBus:
                 reply = connection.ask(new_method_call(_MANAGER, method, signature, body))
         except TimeoutError:
             raise BusError(_NO_REPLY, f"no answer to {method} within {self._timeout_s:g} s") from None
+        except PermissionError as e:  # a profile may forbid the socket itself
+            raise BusError(ACCESS_DENIED, f"the system bus may not be used: {e.strerror}") from e
         except (
             OSError,
             RuntimeError,

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Boots the guest once for each world named (default: all) and runs the cgroup tests inside; 0 if all passed everywhere.
-#   scripts/guest/test.sh [v2] [apparmor] [v1]
-# v2:       cgroup version 2: Docker with the systemd driver, with cgroupfs, and the process backend as an ordinary user
+#   scripts/guest/test.sh [user] [v2] [apparmor] [v1]
+# user:     cgroup version 2: the process backend as an ordinary user
+# v2:       cgroup version 2: Docker with the systemd driver, with cgroupfs
 # apparmor: as v2, with AppArmor on: what Docker's profile denies a service that binds the system D-Bus
 # v1:       cgroup version 1: Docker with the systemd driver
 # Needs qemu-system-x86_64 and no KVM. What each world showed is left in build/guest/results/<world>.
@@ -10,7 +11,7 @@ cd "$(dirname "$0")/../.."
 
 limit_s=${GUEST_LIMIT_S:-2400} # a guest that is not done by then has failed
 worlds=("$@")
-[ $# -gt 0 ] || worlds=(v2 apparmor v1)
+[ $# -gt 0 ] || worlds=(user v2 apparmor v1)
 command -v qemu-system-x86_64 >/dev/null || {
     echo "guest: qemu-system-x86_64 is missing: apt-get install qemu-system-x86" >&2
     exit 1
@@ -47,11 +48,11 @@ trap 'rm -rf "$scratch"' EXIT
 failed=()
 for world in "${worlds[@]}"; do
     case $world in
-    v2) arguments="apparmor=0 selinux=0" ;;
+    user | v2) arguments="apparmor=0 selinux=0" ;;
     apparmor) arguments="apparmor=1 security=apparmor" ;;
     v1) arguments="apparmor=0 selinux=0 systemd.unified_cgroup_hierarchy=0" ;;
     *)
-        echo "guest: no world '$world'; there are v2, apparmor, v1" >&2
+        echo "guest: no world '$world'; there are user, v2, apparmor, v1" >&2
         exit 2
         ;;
     esac

@@ -17,6 +17,7 @@ from fallow.infra.engine import CLUSTER_LABEL, VM_LABEL, Engine
 from harvest_agent.cgroups import LinuxKernel, remove_below
 from support.docker_engine import runtime_image
 from support.engine_proxy import EngineProxy
+from support.patience import patient
 
 # What the Docker backend does as far as an agent can see it: containers with the VM's labels in the VM's cgroup.
 INVOKER = """
@@ -79,7 +80,7 @@ class Cluster:
 
 async def becomes(condition: Callable[[], Awaitable[Any]], *, within_s: float = 60.0) -> Any:
     """Polls until the condition holds; the deadline only ends a test that has failed."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(patient(within_s)):
         while not (value := await condition()):
             await asyncio.sleep(0.1)
         return value

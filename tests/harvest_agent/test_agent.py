@@ -18,7 +18,7 @@ from fallow.infra.vmstate import VmState
 from fallow.traces.vms import Life
 from harvest_agent.agent import EXIT_EVICTED
 
-from .vms import Served, agent, cgroups, events, invoker_command, output_of, tagged, until
+from .vms import Served, agent, cgroups, events, invoker_command, output_of, still, tagged, until
 
 # In a process of its own, since an ordinary user's has to enter a scope.
 MAY_WRITE = """
@@ -125,7 +125,7 @@ async def test_an_evicted_vm_falls_silent_and_then_nothing_of_it_is_left(short_d
         await until(lambda: len(tagged(short_dir)) == 4)
         await until(lambda: any("escaped" in command for _, command in tagged(short_dir).values()))  # once it is exec'd
         assert (await vm.call("POST", "/v1/evict", {"notice_s": 0}))[0] == 204
-        await until(lambda: all(state in "TD" for state, _ in tagged(short_dir).values()))  # stopped, or frozen
+        await until(lambda: len(still(short_dir)) == len(tagged(short_dir)))
         assert len(tagged(short_dir)) == 4  # silent, not dead: no peer sees a closed socket
         vm.process.send_signal(signal.SIGTERM)  # cuts the silence short
         assert await vm.ended() == EXIT_EVICTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class FakeBus:
 
     def _talk(self, link: socket.socket) -> None:
         data = b""
-        while not data.endswith(b"BEGIN\r\n"):
+        while b"BEGIN\r\n" not in data:
             if not (more := link.recv(4096)):
                 return
             data += more
@@ -49,11 +50,13 @@ class FakeBus:
             elif b"NEGOTIATE" in more:
                 link.sendall(b"ERROR\r\n")
         parser = Parser()
-        while more := link.recv(4096):
+        more = data.partition(b"BEGIN\r\n")[2] or link.recv(4096)  # what follows may have come with it
+        while more:
             parser.add_data(more)
             while (message := parser.get_next_message()) is not None:
                 if not self._answer(link, message):
                     return
+            more = link.recv(4096)
 
     def _answer(self, link: socket.socket, message: Message) -> bool:
         fields = message.header.fields
@@ -128,3 +131,15 @@ def test_no_bus_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     with pytest.raises(BusError, match=r"No such file or directory \(in a container, bind /run/dbus/system_bus_socket"):
         SystemBus().call("StopUnit", "ss", ("x.slice", "replace"))
+
+
+def test_a_socket_that_may_not_be_used_is_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an AppArmor profile forbids the file."""
+
+    def forbidden(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("harvest_agent.cgroups.bus.prep_socket", forbidden)
+    with pytest.raises(BusError, match=r"may not be used: Permission denied \(in a container, .*=unconfined") as e:
+        SystemBus().call("StopUnit", "ss", ("x.slice", "replace"))
+    assert e.value.name == ACCESS_DENIED

@@ -17,7 +17,7 @@ from harvest_agent import host as machine
 from harvest_agent.cgroups import CgroupError
 from harvest_agent.fleet_config import parse_config
 
-from .vms import Served, cgroups, events, fleet, invoker_command, output_of, tagged, until
+from .vms import Served, cgroups, events, fleet, invoker_command, output_of, still, tagged, until
 
 
 async def wait_for(served: Served, condition: Any) -> dict[str, dict[str, Any]]:
@@ -128,7 +128,7 @@ async def test_signals_again_and_again_leave_nothing_all_the_same(short_dir: Pat
         await until(lambda: len(tagged(short_dir)) == 6)
         one = Served(host.process, short_dir / "run/h1/agent.sock")
         assert (await one.call("POST", "/v1/evict", {}))[0] == 204
-        await until(lambda: sum(state in "TD" for state, _ in tagged(short_dir).values()) == 3)
+        await until(lambda: len(still(short_dir)) == 3)
         while host.process.poll() is None:
             host.process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.005)

@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from support.patience import patient
+
 # Starts `busy` processes that compute, and one that leaves its session and loses its parent; all carry the tag.
 INVOKER = """
 import os, subprocess, sys, time
@@ -56,6 +58,20 @@ def tagged(folder: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
+def still(folder: Path) -> list[int]:
+    """Those that do not run: stopped, or frozen."""
+    return [pid for pid, (state, _) in tagged(folder).items() if state in "TD" or _frozen(pid)]
+
+
+def _frozen(pid: int) -> bool:
+    """By version 2, whose frozen processes look as if they slept."""
+    try:
+        own = Path(f"/proc/{pid}/cgroup").read_text().rpartition("0::")[2].strip()
+        return "frozen 1" in Path(f"/sys/fs/cgroup{own}/cgroup.events").read_text()
+    except OSError:
+        return False
+
+
 def cgroups(pid: int) -> list[Path]:
     """The cgroup directories named after a fleet or an agent, wherever they stand."""
     return [Path(folder) for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.endswith(f"/fallow-{pid}")]
@@ -67,7 +83,7 @@ def events(path: Path) -> list[dict[str, Any]]:
 
 async def until(condition: Any, *, within_s: float = 20.0) -> Any:
     """Polls until the condition holds; the deadline only ends a test that has failed."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(patient(within_s)):
         while not (value := condition()):
             await asyncio.sleep(0.02)
         return value

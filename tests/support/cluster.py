@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from support.patience import patient
+
 ACTIONS = Path(__file__).parents[2] / "functions" / "actions"
 
 
@@ -58,7 +60,7 @@ class Up:
     async def record(self, activation_id: str, *, within_s: float = 30.0, url: str = "") -> dict[str, Any]:
         """The final record, as soon as it stands."""
         path = f"{url or self.url}/api/v1/namespaces/_/activations/{activation_id}"
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(patient(within_s)):
             while True:
                 async with self.session.get(path) as r:
                     if r.status == 200:
@@ -77,7 +79,7 @@ class Up:
 
     async def until(self, condition: Any, *, within_s: float = 20.0) -> Any:
         """Poll an async condition until it is true and return it."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(patient(within_s)):
             while not (value := await condition()):
                 await asyncio.sleep(0.05)
             return value
