@@ -227,6 +227,40 @@ async def test_a_blackbox_writes_where_it_likes(rig: Rig) -> None:
     assert await result(c) == {"uid": 0}
 
 
+async def test_a_blackbox_does_not_pose_as_a_service_of_compose(rig: Rig) -> None:
+    labels = {"com.docker.compose.project": rig.cluster, "com.docker.compose.service": "api", "fallow.vm": "v2"}
+    image = f"fallow-test/posing:{rig.cluster}"
+    with engine_client() as client:
+        base = client.create_container(runtime_image(kinds=False))["Id"]
+        client.commit(base, *image.split(":"), changes=[f"LABEL {name}={text}" for name, text in labels.items()])
+        client.remove_container(base)
+    try:
+        backend = await rig.backend()
+        c = await ready(backend, kind=f"blackbox:{image}")
+        assert await result(c, n=1) == {"n": 1}
+        with engine_client() as client:
+            assert client.inspect_image(image)["Config"]["Labels"] == labels
+            named = [f"com.docker.compose.project={rig.cluster}"]
+            assert client.containers(all=True, filters={"label": named}) == []
+        assert rig.inspect(c.name)["Config"]["Labels"] == {
+            "com.docker.compose.project": "",
+            "com.docker.compose.service": "",
+            "fallow.cluster": rig.cluster,
+            "fallow.vm": "v1",
+            "fallow.kind": f"blackbox:{image}",
+        }
+        await c.destroy()
+    finally:
+        with engine_client() as client:
+            client.remove_image(image)
+
+
+async def test_labels_of_our_own_images_are_not_asked_for_at_a_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = await rig.backend()
+    monkeypatch.delattr(Engine, "image_labels")
+    assert await result(await ready(backend), n=1) == {"n": 1}
+
+
 @pytest.fixture
 async def registry() -> AsyncIterator[tuple[Registry, str]]:
     made = Registry(secrets.token_hex(8))

@@ -19,6 +19,7 @@ from invoker.backends.docker.options import (
     cpu_shares,
     create_body,
     with_tag,
+    without_image_labels,
 )
 from invoker.backends.docker.stream import FrameParser
 
@@ -75,6 +76,12 @@ def test_a_blackbox_image_keeps_its_writable_layer() -> None:
     host = create_body(place, kind="blackbox:a/b", image="a/b:latest", memory_mb=128, cap_cores=1, env={})["HostConfig"]
     assert not {"ReadonlyRootfs", "Tmpfs", "CgroupParent", "NetworkMode"} & set(host)
     assert host["CapDrop"] == ["ALL"]
+
+
+def test_labels_of_an_image_are_emptied_but_not_ours() -> None:
+    body = create_body(PLACE, kind="blackbox:a", image="a:latest", memory_mb=128, cap_cores=1, env={})
+    made = without_image_labels(body, ["com.docker.compose.project", "fallow.vm", "fallow.kinds"])
+    assert made == {**body, "Labels": {**body["Labels"], "com.docker.compose.project": "", "fallow.kinds": ""}}
 
 
 @pytest.mark.parametrize(("cores", "shares"), [(0.0, 2), (0.001, 2), (1.0, 1024), (2.5, 2560), (1e9, MAX_CPU_SHARES)])
