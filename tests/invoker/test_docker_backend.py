@@ -14,7 +14,8 @@ import pytest
 from fallow.core.model import ContainerId
 from fallow.infra.engine import Engine
 from invoker.backends.base import Answer, Broken, ImagePullError, StartError
-from invoker.backends.docker import DockerBackend, container
+from invoker.backends.docker import DockerBackend, container, patience
+from invoker.backends.docker.channel import Channel
 from invoker.backends.docker.container import DockerContainer
 from invoker.backends.docker.options import Placement
 from invoker.logs import SILENT_AFTER
@@ -252,7 +253,7 @@ async def test_a_blackbox_does_not_pose_as_a_service_of_compose(rig: Rig) -> Non
         await c.destroy()
     finally:
         with engine_client() as client:
-            client.remove_image(image)
+            client.remove_image(image, force=True)
 
 
 async def test_labels_of_our_own_images_are_not_asked_for_at_a_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,6 +362,31 @@ async def test_a_server_that_listens_late_is_waited_for(rig: Rig) -> None:
     backend = await rig.backend()
     c = await ready(backend, kind=f"blackbox:{image}")
     assert await result(c, n=1) == {"n": 1}
+
+
+async def test_only_the_engines_own_calls_can_be_slow(
+    rig: Rig, registry: tuple[Registry, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_AFTER_S", -1.0)  # whatever is pending is slow
+    backend = await rig.backend()
+    told: dict[str, str] = {}
+
+    def noting(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        async def noted(*args: Any) -> Any:
+            told[what] = backend.trouble
+            return await real(*args)
+
+        return noted
+
+    monkeypatch.setattr(Engine, "create", noting("create", Engine.create))
+    monkeypatch.setattr(Engine, "start", noting("start", Engine.start))
+    monkeypatch.setattr(Engine, "pull", noting("pull", Engine.pull))
+    monkeypatch.setattr(Channel, "open", noting("its server comes up", Channel.open))
+    await start(backend)
+    with pytest.raises(StartError, match="salt"):
+        await start(backend, f"blackbox:{registry[1]}")
+    assert {what for what, trouble in told.items() if "Docker Engine is slow" in trouble} == {"create", "start"}
+    assert (told["pull"], told["its server comes up"], backend.trouble) == ("", "", "")
 
 
 async def test_no_more_creates_at_once_than_allowed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from fallow.infra.messages import Report, Result, Returned
 from fallow.infra.settings import InvokerSettings
 from fallow.infra.store import Store
 from invoker.backends.base import Answer, StartError
-from invoker.backends.docker import DockerBackend, removal
+from invoker.backends.docker import DockerBackend, patience, removal
 from invoker.backends.docker.container import DockerContainer
 from invoker.backends.docker.options import Placement
 from support.backend import init, run
@@ -306,3 +306,27 @@ async def test_an_invoker_without_its_engine_is_unhealthy_and_returns_calls(
     await controller.until(lambda heard: any(isinstance(m, Report) and m.healthy for m in heard))
     controller.run(spec, "c" * 32, b'{"n": 3}')
     assert json.loads((await controller.hear(Result, "c" * 32)).result) == {"n": 3}
+
+
+@pytest.mark.parametrize("call", ["create", "[0-9a-f]+/start"])
+async def test_an_invoker_whose_engine_only_answers_pings_is_unhealthy(
+    controller: Controller,
+    invoker: Serving,
+    deploy: Callable[..., Awaitable[ActionSpec]],
+    proxy: EngineProxy,
+    call: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_AFTER_S", 1.0)
+    spec = await deploy("echo", ECHO)
+    proxy.stall(f"POST [^ ]*/containers/{call}")
+    controller.run(spec, "a" * 32, b'{"n": 1}')
+    await controller.until(
+        lambda heard: any(isinstance(m, Report) and not m.healthy and "Engine is slow" in m.health_note for m in heard)
+    )
+    controller.run(spec, "b" * 32)
+    assert (await controller.hear(Returned, "b" * 32)).reason == ReturnReason.UNHEALTHY.value
+    controller.heard.clear()
+    proxy.resume()
+    await controller.until(lambda heard: any(isinstance(m, Report) and m.healthy for m in heard))
+    assert json.loads((await controller.hear(Result, "a" * 32)).result) == {"n": 1}

@@ -129,9 +129,9 @@ class DockerBackend:
             return
         now_s = clock.mono_s()
         in_doubt = now_s < self._doubt_until_mono_s and now_s - self._swept_mono_s >= SWEEP_EVERY_S
-        if self.trouble:
+        if self._patience.away:
             log.info("engine_back")
-        if self.trouble or in_doubt:
+        if self._patience.away or in_doubt:
             self._sweep_due = True
         self._patience.answered()
         sweeping = self._sweeping is not None and not self._sweeping.done()
@@ -148,7 +148,7 @@ class DockerBackend:
             self._doubt_until_mono_s = clock.mono_s() + DOUBT_S  # it is due again
 
     def _away(self, error: EngineError) -> None:
-        if not self.trouble:
+        if not self._patience.away:
             log.error("engine_away", error=str(error))
         self._patience.missed(str(error))
 

@@ -107,11 +107,14 @@ class DockerContainer:
         self.cpu_s()
 
     async def _raise_up(self) -> ContainerState:
-        self.id = await self._engine.create(self.name, await self._body())
+        body = await self._body()
+        with self._patience.starting(self.name):
+            self.id = await self._engine.create(self.name, body)
         fd = await self._engine.attach(self.id)  # before the start: nothing it says is missed
         self._stream = LogStream(fd, self.logs, self._stream_ended)
         if not self._destroying:
-            await self._engine.start(self.id)
+            with self._patience.starting(self.name):
+                await self._engine.start(self.id)
         state = await self._engine.inspect(self.id)
         self._cgroup = self._cgroup_of(self.id)
         self._rest.of(self.id, self._cgroup)
