@@ -31,7 +31,7 @@ guest-test: setup ## the cgroup tests where this machine is not: version 2, syst
 	@bash scripts/guest/test.sh $(ARGS)
 
 swarm-test: setup ## the stack of several machines, on three emulated ones (root, cgroup v1; after `make images`)
-	@FALLOW_TEST_SWARM=required $(BIN)/python -m pytest tests/swarm $(ARGS)
+	@TEST_FALLOW_SWARM=required $(BIN)/python -m pytest tests/swarm $(ARGS)
 
 images: ## build the Docker images of the platform and of the runtimes
 	@sh scripts/images.sh

@@ -1,4 +1,4 @@
-"""Where no machines can be made, these tests are skipped and say why; with FALLOW_TEST_SWARM=required, as
+"""Where no machines can be made, these tests are skipped and say why; with TEST_FALLOW_SWARM=required, as
 `make swarm-test` sets it, that is an error."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if HERE in item.path.parents]
     why = (why_not() or _no_images()) if ours else ""
-    if why and os.environ.get("FALLOW_TEST_SWARM") == "required":
+    if why and os.environ.get("TEST_FALLOW_SWARM") == "required":
         pytest.exit(f"{len(ours)} tests need several hosts: {why}", returncode=4)
     for item in ours if why else []:
         item.add_marker(pytest.mark.skip(reason=f"needs several hosts: {why}"))
