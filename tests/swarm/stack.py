@@ -50,6 +50,10 @@ def make_images() -> list[str]:
     return [*IMAGES, redis_image()]
 
 
+def remove_images() -> None:
+    _run("docker", "image", "rm", *IMAGES)
+
+
 def redis_image() -> str:
     """What .env says, as for compose, or else what stack.yaml takes."""
     env = ROOT / ".env"

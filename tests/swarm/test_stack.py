@@ -8,7 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from swarm.hosts import Hosts, Machine
-from swarm.stack import Answer, Client, Stack, client_of, load_on, make_images, new_keys, noted, quota_cores
+from swarm.stack import (
+    Answer,
+    Client,
+    Stack,
+    client_of,
+    load_on,
+    make_images,
+    new_keys,
+    noted,
+    quota_cores,
+    remove_images,
+)
 
 pytestmark = [pytest.mark.system, pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -57,6 +68,7 @@ def stack() -> Iterator[Stack]:
     with Hosts() as hosts, hosts.network():
         first, second, _ = hosts.start(["host1", "host2", "host3"])
         hosts.load(images)
+        remove_images()
         hosts.join([second])
         stack = Stack(hosts, new_keys())
         stack.label(first, "fallow.control=yes")
