@@ -17,7 +17,7 @@ install_docker() {
     [ "$missing" = 1 ] || return 0
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        docker.io iptables mmdebstrap docker-compose ca-certificates >/dev/null
+        docker.io iptables iproute2 mmdebstrap docker-compose ca-certificates >/dev/null
 }
 
 start_engine() {
