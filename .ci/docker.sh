@@ -13,7 +13,7 @@ stop_engine() {
 
 install_docker() {
     missing=0
-    for tool in dockerd iptables mmdebstrap docker-compose; do command -v "$tool" >/dev/null || missing=1; done
+    for tool in dockerd iptables ip mmdebstrap docker-compose; do command -v "$tool" >/dev/null || missing=1; done
     [ "$missing" = 1 ] || return 0
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \

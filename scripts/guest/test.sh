@@ -37,7 +37,7 @@ boot() { # world, kernel arguments
         -device virtio-rng-pci -serial stdio </dev/null | tee "$results/console.txt" | sed -u 's/\r$//' || true
     tar -xf "$scratch/results.tar" -C "$results" 2>/dev/null || true
     local code
-    code=$(cat "$results/exit" 2>/dev/null || echo "no end within $limit_s s")
+    code=$(cat "$results/exit" 2>/dev/null || echo "not finished (limit $limit_s s)")
     echo "guest: $world: $code"
     [ "$code" = 0 ]
 }

@@ -108,7 +108,10 @@ def pid_of(script: Path) -> int:
 
 def quota(here: Cluster, vm_id: str) -> list[str]:
     """What the kernel keeps of the VM's quota, in the words of its version."""
-    files = [path / vm_id / name for path in here.cgroups() for name in ("cpu.cfs_quota_us", "cpu.max")]
+    folders = [
+        path / vm for path in here.cgroups() for vm in (vm_id, f"{path.stem}-{vm_id}.slice")
+    ]  # cgroupfs, systemd
+    files = [folder / name for folder in folders for name in ("cpu.cfs_quota_us", "cpu.max")]
     return [file.read_text() for file in files if file.exists()]
 
 
