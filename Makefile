@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test check guest-test images bench functions-bench calibrate clean
+.PHONY: help setup demo compare test check guest-test swarm-test images bench functions-bench calibrate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ check: setup ## lint, types, arrows between the rooms
 
 guest-test: setup ## the cgroup tests where this machine is not: version 2, systemd, an ordinary user (in QEMU)
 	@bash scripts/guest/test.sh $(ARGS)
+
+swarm-test: setup ## the stack of several machines, on three emulated ones (root, cgroup v1; after `make images`)
+	@TEST_FALLOW_SWARM=required $(BIN)/python -m pytest tests/swarm $(ARGS)
 
 images: ## build the Docker images of the platform and of the runtimes
 	@sh scripts/images.sh

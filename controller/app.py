@@ -154,7 +154,8 @@ class Controller:
             public = web.ServerRunner(ApiServer(self._router().handle), shutdown_timeout=CLOSE_S)
             api = await _listen(stack, public, self._settings.host, self._settings.port)
             self.api_url = f"http://{self._advertised(api)}"
-            lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=self.api_url)
+            told = self._settings.actions_url or self.api_url
+            lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=told)
             leases = Leases(
                 store=self._store, lease=lease, ttl_s=self._settings.lease_s, changed=self._controllers_changed
             )

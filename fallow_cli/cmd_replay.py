@@ -29,6 +29,8 @@ _SHARED = {
     "as_json",
 }
 
+VM_TIMEOUT_S = 30.0
+
 # Options of a demo that say something of its VMs, which are not this command's.
 _UNUSED: dict[str, Any] = {
     "vm_traces": None,
@@ -56,6 +58,16 @@ def replay(trace: Path | None, as_json: bool, **options: Any) -> None:
         sys.exit(1)
 
 
+async def _usable_vms(operator: Client) -> list[dict[str, Any]]:
+    """Waits for the first: a cluster may have started just now. Raises CliError."""
+    until_mono_s = time.monotonic() + VM_TIMEOUT_S
+    while not (vms := [vm for vm in await list_vms(operator) if vm["usable"]]):
+        if time.monotonic() > until_mono_s:
+            raise CliError("no VM of this cluster can be used now\nsee `fallow vm list`")
+        await asyncio.sleep(0.5)
+    return vms
+
+
 async def _replay(trace: Path | None, options: dict[str, Any], *, quiet: bool) -> RunData:
     """Its data have no VM events. Raises CliError."""
     from fallow.report.run import RunData, RunHeader
@@ -66,9 +78,7 @@ async def _replay(trace: Path | None, options: dict[str, Any], *, quiet: bool) -
 
     target = tenant_target()
     async with Client(operator_target()) as operator, Client(target) as tenant:
-        vms = [vm for vm in await list_vms(operator) if vm["usable"]]
-        if not vms:
-            raise CliError("no VM of this cluster can be used now\nsee `fallow vm list`")
+        vms = await _usable_vms(operator)
         docker = "blackbox" in {kind for vm in vms for kind in vm["runtimes"]}
         status = await operator.call("GET", "/admin/v1/status")
         chosen = DemoOptions(

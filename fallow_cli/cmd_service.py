@@ -12,10 +12,9 @@ import click
 from fallow_cli.client import operator_target, tenant_target
 from fallow_cli.errors import CliError
 from fallow_cli.options import AUTO, CoreScale
-from fallow_cli.service_plan import GENERATED, STATIC, make_plans
+from fallow_cli.service_plan import GENERATED, MAX_HARVEST_VMS, STATIC, make_plans
 from fallow_cli.state import StateDir
 
-MAX_HARVEST_VMS = 6  # services of compose.yaml
 PUBLIC_URL = "http://127.0.0.1:3233"
 
 
@@ -46,7 +45,7 @@ def setup(folder: Path, harvest_vms: int, traces: str, round_s: float, seed: int
         (folder / "vms" / f"{name}.json").write_text(json.dumps(plan), encoding="utf-8")
     scale = made.plans["regular-1"]["core_scale"]
     url = os.environ.get("FALLOW_PUBLIC_URL") or PUBLIC_URL
-    click.echo(f"cluster {cluster}: plans for 1 regular and {harvest_vms} harvest VMs; {made.told}")
+    click.echo(f"cluster {cluster}: 1 regular and {harvest_vms} harvest VMs; {made.told}")
     click.echo(f"an emulated core is {scale:g} real ones")
     click.echo(f"key of the namespace guest: {key}")
     click.echo(f"  curl -u {key} {url}/api/v1/namespaces/_/actions")

@@ -16,6 +16,7 @@ from fallow_cli.machine import real_cores, vm_memory_mb
 from fallow_cli.options import harvest_price
 from fallow_cli.vm_plan import load_vm_traces
 
+MAX_HARVEST_VMS = 6  # services of compose.yaml; those beyond the number asked for are told to stay away
 GENERATED = "generated"
 STATIC = "static"
 REGULAR_CORES = 8.0  # emulated
@@ -38,7 +39,8 @@ def make_plans(*, harvest_vms: int, traces: str, round_s: float, seed: int, core
     seconds. Raises CliError."""
     shared = {"memory_mb": vm_memory_mb(harvest_vms + 1), "core_scale": core_scale or default_core_scale(real_cores())}
     plans: dict[str, dict[str, Any]] = {
-        "regular-1": {"kind": "regular", "cores": REGULAR_CORES, "price": 1.0, **shared}
+        "regular-1": {"kind": "regular", "cores": REGULAR_CORES, "price": 1.0, **shared},
+        **{f"harvest-{n}": {"kind": "harvest", "lives": [], **shared} for n in range(1, MAX_HARVEST_VMS + 1)},
     }
     names = [f"harvest-{n}" for n in range(1, harvest_vms + 1)]
     if traces == STATIC:
@@ -49,7 +51,8 @@ def make_plans(*, harvest_vms: int, traces: str, round_s: float, seed: int, core
         raise CliError(
             f"{traces} holds {len(found)} VM traces, for {harvest_vms} harvest VMs\ngive fewer VMs or more traces"
         )
-    compressed = _compressed([lives(trace, vm_id=name) for name, trace in zip(names, found, strict=False)], round_s)
+    by_vm = [lives(trace, vm_id=name) for name, trace in zip(names, found, strict=False)]
+    compressed = _compressed(by_vm, round_s, GENERATED_SPAN_S if traces == GENERATED else 0.0)
     if traces == GENERATED:
         compressed, added = _with_eviction(compressed, round_s)
         told += f"; the eviction of {added} is added" if added else ""
@@ -79,10 +82,10 @@ def _traces(traces: str, vms: int, seed: int) -> tuple[Sequence[VmTrace], str]:
     return made, f"generated VM traces (seed {seed})"
 
 
-def _compressed(by_vm: Sequence[Sequence[Life]], round_s: float) -> list[list[Life]]:
-    """All by the same factor, so that the last change of any comes before the round's end."""
-    ends = [t for of_vm in by_vm for life in of_vm for t in _times(life)]
-    factor = round_s / max(*ends, GENERATED_SPAN_S) if ends else 1.0
+def _compressed(by_vm: Sequence[Sequence[Life]], round_s: float, span_s: float) -> list[list[Life]]:
+    """All by the same factor: the last change of any, and `span_s`, come by the round's end."""
+    last_s = max([span_s, *(t for of_vm in by_vm for life in of_vm for t in _times(life))])
+    factor = round_s / last_s if last_s > 0 else 1.0
     return [[_scaled(life, factor) for life in of_vm] for of_vm in by_vm]
 
 

@@ -1,8 +1,8 @@
 """The plan of a VM that a service plays: when it is there with how many cores, life after life, round after round.
 
 A JSON file: what the VM is, its `lives` (fallow.traces.vms.Life, in order; their ids are not used), and `repeat_s`, the
-length of a round after which the plan starts over, where it does. Without lives the VM is there all the time with
-`cores`. Times are the trace's, in seconds from the start of the service.
+length of a round after which the plan starts over, where it does. Where `lives` is not given the VM is there all the
+time with `cores`; with an empty list it never is. Times are the trace's, in seconds from the start of the service.
 """
 
 from __future__ import annotations
@@ -136,9 +136,9 @@ def _parse(raw: Any) -> tuple[dict[str, Any], Plan | None]:
     number = isinstance(repeat_s, int | float) and not isinstance(repeat_s, bool)
     if repeat_s is not None and not (number and math.isfinite(repeat_s) and repeat_s > 0):
         raise ValueError(f"repeat_s is {repeat_s!r}; it must be a number above 0, or null")
-    lives = raw.get("lives") or []
-    if not isinstance(lives, list):
+    lives = raw.get("lives")
+    if lives is not None and not isinstance(lives, list):
         raise ValueError("lives must be a list")
-    steps = steps_of([Life.from_json(life) for life in lives], repeat_s)
+    steps = steps_of([Life.from_json(life) for life in lives or ()], repeat_s)
     vm = {key: raw[key] for key in VM_KEYS if raw.get(key) is not None}
-    return vm, Plan(steps=steps, repeat_s=repeat_s) if steps else None
+    return vm, None if lives is None else Plan(steps=steps, repeat_s=repeat_s if steps else None)

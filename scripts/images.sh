@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 if [ -f .env ]; then
     # The environment wins over the file, as with compose.
-    while IFS='=' read -r key value; do
+    while IFS='=' read -r key value || [ -n "$key" ]; do
+        value=${value#[\"\']} value=${value%[\"\']}
         case $key in
         BASE_IMAGE | NODE_BASE_IMAGE | PYTHON_KINDS | NODE_KINDS) eval "$key=\${$key:-\$value}" ;;
         esac

@@ -17,12 +17,12 @@ from support import patience
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `docker` need an engine. Where none answers they are skipped and say so; with
-    FALLOW_TEST_DOCKER=required, as CI sets it, that is an error."""
+    TEST_FALLOW_DOCKER=required, as CI sets it, that is an error."""
     for item in items if patience.FACTOR > 1 else []:
         item.add_marker(pytest.mark.timeout(patience.patient(240)), append=False)  # the first one counts
     marked = [item for item in items if item.get_closest_marker("docker")]
     why = _no_engine() if marked else ""
-    if why and os.environ.get("FALLOW_TEST_DOCKER") == "required":
+    if why and os.environ.get("TEST_FALLOW_DOCKER") == "required":
         pytest.exit(f"{len(marked)} tests need a Docker Engine: {why}", returncode=4)
     for item in marked if why else []:
         item.add_marker(pytest.mark.skip(reason=f"needs a Docker Engine: {why}"))

@@ -36,6 +36,7 @@ class ControllerSettings(CommonSettings):
     link_host: str = "127.0.0.1"
     link_port: int = 0  # the internal listener: link, metrics, health; 0 picks one
     advertise_host: str = ""  # the name or address by which invokers and actions reach it; "" = where it listens
+    actions_url: str = ""  # by which actions reach the API; "" = where it is advertised
     operator_key: str = ""  # uuid:64 letters and digits
     guest_key: str = ""  # granted on the namespace guest at the start; "" = none
     policy: str = "mws"

@@ -6,7 +6,7 @@ cd /opt/project
 world=$1
 results=$2
 failed=()
-export FALLOW_TEST_IMAGE=fallow-standin:bookworm FALLOW_TEST_DOCKER=required FALLOW_TEST_PATIENCE=10
+export TEST_FALLOW_IMAGE=fallow-standin:bookworm TEST_FALLOW_DOCKER=required TEST_FALLOW_PATIENCE=10
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 step() { # name, command...
@@ -28,7 +28,7 @@ docker_with() { # driver
     systemctl restart docker && docker info --format 'Docker {{.ServerVersion}}, cgroup v{{.CgroupVersion}}, {{.CgroupDriver}}'
 }
 
-image() { docker import /opt/image.tar "$FALLOW_TEST_IMAGE"; }
+image() { docker import /opt/image.tar "$TEST_FALLOW_IMAGE"; }
 
 docker_suite() { # cgroup version, driver
     FALLOW_GUEST_WORLD="$1 $2" tests scripts/guest/checks/test_world.py tests/system/test_docker_cgroups.py \

@@ -38,7 +38,10 @@ def changes(plan: dict[str, Any]) -> list[float]:
 @pytest.mark.parametrize("harvest_vms", [3, 6])
 def test_the_first_three_vms_show_everything_within_a_round(seed: int, harvest_vms: int) -> None:
     found = plans(seed=seed, harvest_vms=harvest_vms).plans
-    assert list(found) == ["regular-1", *(f"harvest-{n}" for n in range(1, harvest_vms + 1))]
+    assert list(found) == ["regular-1", *(f"harvest-{n}" for n in range(1, 7))]
+    assert [name for name, plan in found.items() if plan.get("lives") == []] == [
+        f"harvest-{n}" for n in range(harvest_vms + 1, 7)
+    ]
     shown = [found[f"harvest-{n}"] for n in (1, 2, 3)]
     assert any(delta < 0 for plan in shown for delta in changes(plan))
     assert any(delta > 0 for plan in shown for delta in changes(plan))
@@ -66,7 +69,9 @@ def test_agents_accept_every_plan(tmp_path: Path, seed: int) -> None:
 def test_static_vms_keep_their_cores(tmp_path: Path) -> None:
     made = plans(traces=STATIC, core_scale=0.5)
     assert made.told == "cores stay as they are"
-    assert all("lives" not in plan and plan["core_scale"] == 0.5 for plan in made.plans.values())
+    there = [plan for plan in made.plans.values() if plan.get("lives") != []]
+    assert len(there) == 4
+    assert all("lives" not in plan and plan["core_scale"] == 0.5 for plan in there)
 
 
 def test_own_traces_are_compressed_into_the_round(tmp_path: Path) -> None:
@@ -78,6 +83,13 @@ def test_own_traces_are_compressed_into_the_round(tmp_path: Path) -> None:
     assert [(life.join_s, life.end_s) for life in second] == [(0.0, 50.0), (75.0, None)]
     assert second[1].steps == ((0.0, 8.0), (25.0, 1.0))
     assert "added" not in made.told  # what is a person's own stays as it is
+
+
+def test_a_short_trace_of_ones_own_fills_the_round(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("0 4\n300 2\n600 6\n")
+    made = plans(traces=str(tmp_path), round_s=180)
+    assert lives_of(made.plans["harvest-1"])[0].steps == ((0.0, 4.0), (90.0, 2.0), (180.0, 6.0))
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,10 @@ def test_a_file_says_what_the_vm_is_and_when(tmp_path: Path) -> None:
     vm, found = read_plan(write(tmp_path / "h2.json", raw))
     assert vm == {"vm_id": "h2", "kind": "harvest", "cores": 4, "memory_mb": 512}
     assert found == plan(*TWO)
-    assert read_plan(write(tmp_path / "r1.json", {"cores": 2, "lives": []})) == ({"cores": 2}, None)
+    assert read_plan(write(tmp_path / "r1.json", {"cores": 2})) == ({"cores": 2}, None)
+    _, never = read_plan(write(tmp_path / "h9.json", {"lives": [], "repeat_s": 60}))
+    assert never is not None
+    assert never.next_stay(0.0, speedup=1.0, notice_s=30.0) is None
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 from fallow.core.model import VmId
 from fallow.traces.vms import Life
 from harvest_agent.service.ids import VmIds
+from harvest_agent.service.run import configure
 
 from .vms import Served, events, invoker_command, output_of, service, tagged, until
 
@@ -136,6 +137,13 @@ async def test_a_service_is_healthy_while_its_vm_is_served(short_dir: Path) -> N
 async def test_the_name_of_the_host_is_the_default_id(short_dir: Path) -> None:
     async with service(short_dir) as served:
         assert (await state(served, short_dir))["vm_id"] == os.uname().nodename
+
+
+def test_a_vm_of_no_named_size_has_what_the_machine_has() -> None:
+    settings, _ = configure({"FALLOW_CORES": "0", "FALLOW_MEMORY_MB": "0"})
+    machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    assert settings.cores == len(os.sched_getaffinity(0))
+    assert 0.79 * machine_mb < settings.memory_mb <= 0.8 * machine_mb
 
 
 async def test_a_plan_that_is_wrong_ends_it_in_words(short_dir: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from fallow.core.model import ContainerId
 from fallow.infra.engine import Engine
 from invoker.backends.base import Answer, Broken, ImagePullError, StartError
-from invoker.backends.docker import DockerBackend, container
+from invoker.backends.docker import DockerBackend, container, patience
+from invoker.backends.docker.channel import Channel
 from invoker.backends.docker.container import DockerContainer
 from invoker.backends.docker.options import Placement
 from invoker.logs import SILENT_AFTER
@@ -227,6 +228,40 @@ async def test_a_blackbox_writes_where_it_likes(rig: Rig) -> None:
     assert await result(c) == {"uid": 0}
 
 
+async def test_a_blackbox_does_not_pose_as_a_service_of_compose(rig: Rig) -> None:
+    labels = {"com.docker.compose.project": rig.cluster, "com.docker.compose.service": "api", "fallow.vm": "v2"}
+    image = f"fallow-test/posing:{rig.cluster}"
+    with engine_client() as client:
+        base = client.create_container(runtime_image(kinds=False))["Id"]
+        client.commit(base, *image.split(":"), changes=[f"LABEL {name}={text}" for name, text in labels.items()])
+        client.remove_container(base)
+    try:
+        backend = await rig.backend()
+        c = await ready(backend, kind=f"blackbox:{image}")
+        assert await result(c, n=1) == {"n": 1}
+        with engine_client() as client:
+            assert client.inspect_image(image)["Config"]["Labels"] == labels
+            named = [f"com.docker.compose.project={rig.cluster}"]
+            assert client.containers(all=True, filters={"label": named}) == []
+        assert rig.inspect(c.name)["Config"]["Labels"] == {
+            "com.docker.compose.project": "",
+            "com.docker.compose.service": "",
+            "fallow.cluster": rig.cluster,
+            "fallow.vm": "v1",
+            "fallow.kind": f"blackbox:{image}",
+        }
+        await c.destroy()
+    finally:
+        with engine_client() as client:
+            client.remove_image(image, force=True)
+
+
+async def test_labels_of_our_own_images_are_not_asked_for_at_a_start(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = await rig.backend()
+    monkeypatch.delattr(Engine, "image_labels")
+    assert await result(await ready(backend), n=1) == {"n": 1}
+
+
 @pytest.fixture
 async def registry() -> AsyncIterator[tuple[Registry, str]]:
     made = Registry(secrets.token_hex(8))
@@ -327,6 +362,31 @@ async def test_a_server_that_listens_late_is_waited_for(rig: Rig) -> None:
     backend = await rig.backend()
     c = await ready(backend, kind=f"blackbox:{image}")
     assert await result(c, n=1) == {"n": 1}
+
+
+async def test_only_the_engines_own_calls_can_be_slow(
+    rig: Rig, registry: tuple[Registry, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_AFTER_S", -1.0)  # whatever is pending is slow
+    backend = await rig.backend()
+    told: dict[str, str] = {}
+
+    def noting(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        async def noted(*args: Any) -> Any:
+            told[what] = backend.trouble
+            return await real(*args)
+
+        return noted
+
+    monkeypatch.setattr(Engine, "create", noting("create", Engine.create))
+    monkeypatch.setattr(Engine, "start", noting("start", Engine.start))
+    monkeypatch.setattr(Engine, "pull", noting("pull", Engine.pull))
+    monkeypatch.setattr(Channel, "open", noting("its server comes up", Channel.open))
+    await start(backend)
+    with pytest.raises(StartError, match="salt"):
+        await start(backend, f"blackbox:{registry[1]}")
+    assert {what for what, trouble in told.items() if "Docker Engine is slow" in trouble} == {"create", "start"}
+    assert (told["pull"], told["its server comes up"], backend.trouble) == ("", "", "")
 
 
 async def test_no_more_creates_at_once_than_allowed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

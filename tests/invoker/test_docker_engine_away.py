@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from fallow.core.model import ActionSpec, ContainerId, ReturnReason, Status
-from fallow.infra.engine import Engine, EngineAwayError
+from fallow.infra.engine import Engine, EngineAwayError, EngineError
 from fallow.infra.messages import Report, Result, Returned
 from fallow.infra.settings import InvokerSettings
 from fallow.infra.store import Store
 from invoker.backends.base import Answer, StartError
-from invoker.backends.docker import DockerBackend, removal
+from invoker.backends.docker import DockerBackend, patience, removal
 from invoker.backends.docker.container import DockerContainer
 from invoker.backends.docker.options import Placement
 from support.backend import init, run
-from support.docker_engine import containers_of, runtime_image
+from support.docker_engine import containers_of, engine_client, runtime_image
 from support.engine_proxy import EngineProxy
 from support.invoker_rig import Controller, Serving
 
@@ -129,6 +131,60 @@ async def test_a_removal_is_tried_again_until_it_worked(
     async with asyncio.timeout(WAIT_S):
         await destroying
     assert left(cluster, monkeypatch) == 0
+
+
+@pytest.fixture
+def leftover(docker: DockerBackend, cluster: str) -> Iterator[str]:
+    """A container of the VM that is not the backend's."""
+    labels = dict(Placement(cluster=cluster, vm_id="v1").labels)
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("DOCKER_HOST")
+            client = stack.enter_context(engine_client())
+        made = client.create_container(runtime_image(), labels=labels)["Id"]
+        yield made
+        with contextlib.suppress(NotFound):
+            client.remove_container(made, force=True)
+
+
+async def test_trouble_is_told_and_forgotten_while_a_removal_fails(
+    docker: DockerBackend, proxy: EngineProxy, cluster: str, monkeypatch: pytest.MonkeyPatch, leftover: str
+) -> None:
+    tried = asyncio.Event()
+
+    async def refuse(self: Engine, container_id: str, *, timeout_s: float) -> None:
+        tried.set()
+        raise EngineError("removal is already in progress")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "remove", refuse)
+        for _ in range(2):
+            await proxy.close()
+            await until(lambda: bool(docker.trouble))
+            await proxy.start()
+            await until(lambda: docker.trouble == "")
+        async with asyncio.timeout(WAIT_S):
+            await tried.wait()
+        assert left(cluster, monkeypatch) == 1
+    await until(lambda: left(cluster, monkeypatch) == 0)
+
+
+async def test_a_listing_that_hangs_is_given_up_and_asked_again(
+    docker: DockerBackend, proxy: EngineProxy, cluster: str, monkeypatch: pytest.MonkeyPatch, leftover: str
+) -> None:
+    monkeypatch.setattr("invoker.backends.docker.backend.LISTING_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("invoker.backends.docker.backend.SWEEP_EVERY_S", 0.1)
+    await proxy.close()
+    await until(lambda: bool(docker.trouble))
+    proxy.stall("GET [^ ]*/containers/json")
+    await proxy.start()
+    await until(lambda: docker.trouble == "")
+    first = docker._sweeping
+    await until(lambda: docker._sweeping is not first)
+    assert docker.trouble == ""
+    assert left(cluster, monkeypatch) == 1
+    proxy.resume()
+    await until(lambda: left(cluster, monkeypatch) == 0)
 
 
 async def test_a_start_that_hangs_fails_and_leaves_nothing(
@@ -250,3 +306,27 @@ async def test_an_invoker_without_its_engine_is_unhealthy_and_returns_calls(
     await controller.until(lambda heard: any(isinstance(m, Report) and m.healthy for m in heard))
     controller.run(spec, "c" * 32, b'{"n": 3}')
     assert json.loads((await controller.hear(Result, "c" * 32)).result) == {"n": 3}
+
+
+@pytest.mark.parametrize("call", ["create", "[0-9a-f]+/start"])
+async def test_an_invoker_whose_engine_only_answers_pings_is_unhealthy(
+    controller: Controller,
+    invoker: Serving,
+    deploy: Callable[..., Awaitable[ActionSpec]],
+    proxy: EngineProxy,
+    call: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_AFTER_S", 1.0)
+    spec = await deploy("echo", ECHO)
+    proxy.stall(f"POST [^ ]*/containers/{call}")
+    controller.run(spec, "a" * 32, b'{"n": 1}')
+    await controller.until(
+        lambda heard: any(isinstance(m, Report) and not m.healthy and "Engine is slow" in m.health_note for m in heard)
+    )
+    controller.run(spec, "b" * 32)
+    assert (await controller.hear(Returned, "b" * 32)).reason == ReturnReason.UNHEALTHY.value
+    controller.heard.clear()
+    proxy.resume()
+    await controller.until(lambda heard: any(isinstance(m, Report) and m.healthy for m in heard))
+    assert json.loads((await controller.hear(Result, "a" * 32)).result) == {"n": 1}

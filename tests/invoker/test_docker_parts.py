@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.infra.engine import Engine
+from fallow.infra.engine import Engine, EngineError
 from invoker.backends.base import ImagePullError, StartError
 from invoker.backends.docker.cgroup import ContainerCgroup, container_roots
 from invoker.backends.docker.images import Pulls
@@ -19,7 +19,9 @@ from invoker.backends.docker.options import (
     cpu_shares,
     create_body,
     with_tag,
+    without_image_labels,
 )
+from invoker.backends.docker.patience import Patience
 from invoker.backends.docker.stream import FrameParser
 
 PLACE = Placement(cluster="c1", vm_id="h1", cgroup_parent="/fallow-x/h1", network="functions")
@@ -75,6 +77,12 @@ def test_a_blackbox_image_keeps_its_writable_layer() -> None:
     host = create_body(place, kind="blackbox:a/b", image="a/b:latest", memory_mb=128, cap_cores=1, env={})["HostConfig"]
     assert not {"ReadonlyRootfs", "Tmpfs", "CgroupParent", "NetworkMode"} & set(host)
     assert host["CapDrop"] == ["ALL"]
+
+
+def test_labels_of_an_image_are_emptied_but_not_ours() -> None:
+    body = create_body(PLACE, kind="blackbox:a", image="a:latest", memory_mb=128, cap_cores=1, env={})
+    made = without_image_labels(body, ["com.docker.compose.project", "fallow.vm", "fallow.kinds"])
+    assert made == {**body, "Labels": {**body["Labels"], "com.docker.compose.project": "", "fallow.kinds": ""}}
 
 
 @pytest.mark.parametrize(("cores", "shares"), [(0.0, 2), (0.001, 2), (1.0, 1024), (2.5, 2560), (1e9, MAX_CPU_SHARES)])
@@ -176,3 +184,25 @@ async def test_a_pull_without_an_engine_is_not_the_actions_fault(
     assert caught.value.developer_error == ""
     await pulls.close()
     engine.close()
+
+
+async def test_a_call_of_a_start_is_slow_after_four_seconds_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("fallow.infra.clock.mono_s", lambda: now_s)
+    patience = Patience()
+    with patience.starting("a"):
+        now_s += 3.0
+        with patience.starting("b"):
+            now_s += 1.0
+            assert patience.trouble == "", "a busy machine takes as long"
+            now_s += 1.5
+            assert patience.trouble == "the Docker Engine is slow: a container has been starting for 6 s"
+            patience.missed("away")
+            assert patience.trouble == "away"
+            patience.answered()
+            assert "slow" in patience.trouble, "a good ping is no word on it"
+    assert patience.trouble == ""
+    with pytest.raises(EngineError), patience.starting("a"):
+        raise EngineError("given up")
+    now_s += 60.0
+    assert patience.trouble == ""

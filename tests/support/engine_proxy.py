@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from pathlib import Path
 
 
 class EngineProxy:
-    """`url` is for DOCKER_HOST. While `stall`ed it takes connections and bytes and passes nothing on; `close` refuses
-    and breaks all there are."""
+    """`url` is for DOCKER_HOST. While `stall`ed it takes connections and bytes and passes nothing on, or no request of
+    one kind; `close` refuses and breaks all there are."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._upstream = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
         self._open = asyncio.Event()
         self._open.set()
+        self._only = b""
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -27,7 +29,9 @@ class EngineProxy:
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
 
-    def stall(self) -> None:
+    def stall(self, only: str = "") -> None:
+        """`only` = the requests whose first line begins like this regular expression; "" = everything."""
+        self._only = only.encode()
         self._open.clear()
 
     def resume(self) -> None:
@@ -50,12 +54,12 @@ class EngineProxy:
         self._serving.add(task)
         writers = [writer]
         try:
-            await self._open.wait()
+            await self._pass()
             up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
             writers.append(up_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, up_writer))
-                group.create_task(self._pump(up_reader, writer))
+                group.create_task(self._pump(reader, up_writer, requests=True))
+                group.create_task(self._pump(up_reader, writer, requests=False))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
             pass
         finally:
@@ -63,9 +67,13 @@ class EngineProxy:
             for one in writers:
                 one.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
+    async def _pass(self, request: bytes = b"") -> None:
+        if not self._only or re.match(self._only, request):
             await self._open.wait()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, requests: bool) -> None:
+        while data := await reader.read(1 << 16):
+            await self._pass(data if requests else b"")
             writer.write(data)
             await writer.drain()
         with contextlib.suppress(OSError):

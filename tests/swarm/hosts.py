@@ -2,10 +2,10 @@
 
 A machine is a set of namespaces (pid, network, mount, host name, IPC, cgroup) under a first process, `machine.py`, that
 runs dockerd. Its network card is one end of a cable; the other end is plugged into a bridge in a network namespace of
-its own, the *switch*, so that nothing is added to this host's network. Its disk is a folder, its cgroups a folder of
-each hierarchy. `Machine.power_off` kills the first process, and the kernel ends everything on the machine in the same
-moment: no goodbye is said, no cgroup is tidied. Machines end with the process that uses this module, however it ends;
-what a killed one leaves on the disk is removed by the next.
+its own, the *switch*, so that nothing is added to this host's network. Its disk is a folder in memory, its cgroups a
+folder of each hierarchy. `Machine.power_off` kills the first process, and the kernel ends everything on the machine in
+the same moment: no goodbye is said, no cgroup is tidied. Machines end with the process that uses this module, however
+it ends; what a killed one leaves is removed by the next.
 
 Needs root, cgroup v1, iproute2, util-linux, iptables and dockerd; the kernel's bridge, veth and vxlan. The machines
 reach each other and nothing else: no registry, so `Hosts.load` brings images.
@@ -33,13 +33,27 @@ from pathlib import Path
 
 NETWORK = "10.77.0"  # of the switch; nobody but machines and who enters the switch sees it
 MACHINE = Path(__file__).with_name("machine.py")
-_DISKS = Path("/var/tmp")  # on a real disk: an engine cannot layer images on layers or in memory
+_DISKS = Path("/var/tmp")  # where they are mounted; in memory, because images are many files, soon removed again
 _PREFIX = "fallow-hosts-"
 _CLONE_NEWNET = 0x40000000
 _ENGINE_START_S = 60.0
+_COMMANDS = ("docker", "dockerd", "ip", "iptables", "mount", "nsenter", "setpriv", "unshare")
 # Joins the machine's cgroups first: the cgroup namespace takes them for its root. Ends with whoever started it.
 _BOOT = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
 _OWN = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child", "--mount-proc")
+
+
+def why_not() -> str:
+    """Why machines cannot be made here, "" where they can."""
+    if os.geteuid() != 0:
+        return "only root may make machines"
+    if missing := [name for name in _COMMANDS if shutil.which(name) is None]:
+        return f"not installed: {', '.join(missing)}"
+    try:
+        _hierarchies()
+    except HostError as e:
+        return str(e)
+    return ""
 
 
 class HostError(Exception):
@@ -126,6 +140,9 @@ class Hosts:
         self._remove_leftovers()
         self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_DISKS))
         self._held = _hold(self._folder)
+        self._disks = self._folder / "disks"
+        self._disks.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self._disks)], check=True)
         self._switch = self._start_switch()
 
     def __enter__(self) -> Hosts:
@@ -192,6 +209,8 @@ class Hosts:
     def _remove(self, folder: Path) -> None:
         for hierarchy in self._hierarchies:
             _remove_cgroup(hierarchy.path / folder.name)
+        if (folder / "disks").is_mount():
+            subprocess.run(["umount", str(folder / "disks")], check=True)
         shutil.rmtree(folder)
 
     def _remove_leftovers(self) -> None:
@@ -221,7 +240,7 @@ class Hosts:
         return process
 
     def _new(self, name: str) -> Machine:
-        machine = Machine(name, f"{NETWORK}.{len(self.machines) + 1}", self._folder / name, self._boot)
+        machine = Machine(name, f"{NETWORK}.{len(self.machines) + 1}", self._disks / name, self._boot)
         machine.disk.mkdir()
         self.machines.append(machine)
         return machine

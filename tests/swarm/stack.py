@@ -24,6 +24,7 @@ from support.cluster import basic
 ROOT = Path(__file__).parents[2]
 STACK = "fallow"
 PORT = 3233
+PLATFORM = "fallow/platform"
 REGISTRY = "fallow-swarm-test/"  # of no machine: what images are called that hold the code under test
 IMAGES = (f"{REGISTRY}fallow/platform:latest", f"{REGISTRY}fallow/action-python:latest")
 PACKAGES = ("fallow", "fallow_cli", "controller", "invoker", "harvest_agent", "loadtest")
@@ -47,6 +48,10 @@ def make_images() -> list[str]:
         _run("docker", "build", "--quiet", "--tag", IMAGES[0], context, env=env)
     _run("docker", "tag", "fallow/action-python", IMAGES[1])
     return [*IMAGES, redis_image()]
+
+
+def remove_images() -> None:
+    _run("docker", "image", "rm", *IMAGES)
 
 
 def redis_image() -> str:
@@ -106,7 +111,8 @@ class Stack:
     def containers(self, machine: Machine, template: str = "{{.ID}}") -> list[str]:
         """The functions' containers on a machine, ended ones too, each as the template shows it."""
         ids = machine.docker("ps", "--all", "--quiet", "--filter", "label=fallow.cluster").split()
-        return machine.docker("inspect", "--format", template, *ids).splitlines() if ids else []
+        # Not checked: one may have been removed since.
+        return machine.docker("inspect", "--format", template, *ids, check=False).splitlines() if ids else []
 
     def cli(self, *args: str) -> str:
         """What `fallow ARGS` prints, for an operator at the switch."""

@@ -23,7 +23,7 @@ from harvest_agent.cgroups.slices import unit_part
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-IMAGE = os.environ.get("FALLOW_TEST_IMAGE", "fallow-standin:bookworm")
+IMAGE = os.environ.get("TEST_FALLOW_IMAGE", "fallow-standin:bookworm")
 BUSY = ["sh", "-c", "while :; do :; done"]
 QUIET = ["sleep", "1000"]
 HOLDING = ["sh", "-c", "head -c 64M /dev/zero | tail -c 64M | sleep 1000"]  # tail does, until someone reads

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from fallow.core.model import ContainerId
 from fallow.infra import clock
-from fallow.infra.engine import Engine, EngineAwayError, EngineError, ImageNotThereError
+from fallow.infra.engine import DEFAULT_TIMEOUT_S, Engine, EngineAwayError, EngineError, ImageNotThereError
 from fallow.infra.log import get_logger
 from fallow.infra.tasks import every
 from invoker.backends.base import StartError
@@ -31,6 +31,7 @@ PING_EVERY_S = 1.0
 # After a start that was given up: the engine may yet make what it was asked for, and nobody waits for that any more.
 DOUBT_S = 120.0
 SWEEP_EVERY_S = 5.0
+LISTING_TIMEOUT_S = 3.0  # of a sweep beside the pings: another one follows
 UNREACHABLE_NETWORKS = ("host", "none")  # drivers whose containers have no address of their own
 
 log = get_logger("invoker.docker")
@@ -68,6 +69,8 @@ class DockerBackend:
         self._live: dict[str, DockerContainer] = {}  # by name, from before its creation until it is removed
         self._doubt_until_mono_s = 0.0
         self._swept_mono_s = 0.0
+        self._sweep_due = False
+        self._sweeping: asyncio.Future[None] | None = None
         self._ended_cpu_s = 0.0
         self._closing: asyncio.Future[None] | None = None
 
@@ -102,9 +105,10 @@ class DockerBackend:
         if driver in UNREACHABLE_NETWORKS or driver == "null":
             raise StartError(f"docker_network: containers have no address of their own in {network!r}; name a bridge")
 
-    async def _sweep(self) -> None:
-        """Remove the containers of this VM that are not this backend's."""
-        found = await self._engine.containers(self._placement.labels)
+    async def _sweep(self, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Remove the containers of this VM that are not this backend's. Raises EngineError where they could not be
+        listed within `timeout_s`; removing them may take minutes."""
+        found = await self._engine.containers(self._placement.labels, timeout_s=timeout_s)
         left = [container for container in found if container.name not in self._live]
         for container in left:
             ContainerCgroup.thaw_of(self._roots, container.id)
@@ -120,19 +124,31 @@ class DockerBackend:
     async def _look(self) -> None:
         try:
             await self._engine.ping()
-            now_s = clock.mono_s()
-            if self.trouble or (now_s < self._doubt_until_mono_s and now_s - self._swept_mono_s >= SWEEP_EVERY_S):
-                self._swept_mono_s = now_s
-                await self._sweep()
         except EngineError as e:
             self._away(e)
             return
-        if self.trouble:
+        now_s = clock.mono_s()
+        in_doubt = now_s < self._doubt_until_mono_s and now_s - self._swept_mono_s >= SWEEP_EVERY_S
+        if self._patience.away:
             log.info("engine_back")
+        if self._patience.away or in_doubt:
+            self._sweep_due = True
         self._patience.answered()
+        sweeping = self._sweeping is not None and not self._sweeping.done()
+        if self._sweep_due and not sweeping and not self._patience.closing.is_set():
+            self._sweep_due, self._swept_mono_s = False, now_s
+            self._sweeping = asyncio.ensure_future(self._sweep_aside())
+
+    async def _sweep_aside(self) -> None:
+        """Sweep while the pings go on."""
+        try:
+            await self._sweep(timeout_s=LISTING_TIMEOUT_S)
+        except EngineError as e:
+            log.warning("sweep_failed", error=str(e))
+            self._doubt_until_mono_s = clock.mono_s() + DOUBT_S  # it is due again
 
     def _away(self, error: EngineError) -> None:
-        if not self.trouble:
+        if not self._patience.away:
             log.error("engine_away", error=str(error))
         self._patience.missed(str(error))
 
@@ -232,4 +248,6 @@ class DockerBackend:
         self._patience.close()
         await self._pulls.close()
         await asyncio.gather(*(c.destroy() for c in list(self._live.values())))
+        if self._sweeping is not None:
+            await asyncio.wait([self._sweeping])  # its removals, too, know that the end has come
         self._engine.close()

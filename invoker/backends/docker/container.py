@@ -14,7 +14,7 @@ from fallow.infra.log import get_logger
 from invoker.backends.base import LONGEST_CALL_S, Answer, Broken, Reply, StartError
 from invoker.backends.docker.cgroup import ContainerCgroup
 from invoker.backends.docker.channel import Channel
-from invoker.backends.docker.options import PORT
+from invoker.backends.docker.options import PORT, without_image_labels
 from invoker.backends.docker.patience import Patience
 from invoker.backends.docker.removal import Removals
 from invoker.backends.docker.rest import Rest
@@ -34,7 +34,8 @@ log = get_logger("invoker.docker")
 
 @value(frozen=True, slots=True, kw_only=True)
 class Make:
-    """What one container is made from. `own` = of an image of ours, whose exit code tells when memory ran out."""
+    """What one container is made from. `own` = of an image of ours, whose exit code tells when memory ran out and whose
+    labels are taken as they are."""
 
     name: str
     image: str
@@ -106,15 +107,26 @@ class DockerContainer:
         self.cpu_s()
 
     async def _raise_up(self) -> ContainerState:
-        self.id = await self._engine.create(self.name, self._make.body)
+        body = await self._body()
+        with self._patience.starting(self.name):
+            self.id = await self._engine.create(self.name, body)
         fd = await self._engine.attach(self.id)  # before the start: nothing it says is missed
         self._stream = LogStream(fd, self.logs, self._stream_ended)
         if not self._destroying:
-            await self._engine.start(self.id)
+            with self._patience.starting(self.name):
+                await self._engine.start(self.id)
         state = await self._engine.inspect(self.id)
         self._cgroup = self._cgroup_of(self.id)
         self._rest.of(self.id, self._cgroup)
         return state
+
+    async def _body(self) -> Mapping[str, Any]:
+        if self._make.own:
+            return self._make.body
+        labels = await self._engine.image_labels(self._make.image)
+        if labels is None:
+            raise ImageNotThereError(f"No such image: {self._make.image}")
+        return without_image_labels(self._make.body, labels)
 
     async def _last_words(self) -> str:
         await self._ended_within(LAST_LOG_S)

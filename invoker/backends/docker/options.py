@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fallow.core.value import value
@@ -92,3 +92,12 @@ def create_body(
         "Labels": {**placement.labels, KIND_LABEL: kind},
         "HostConfig": host,
     }
+
+
+def without_image_labels(body: Mapping[str, Any], labels: Iterable[str]) -> dict[str, Any]:
+    """`body` with the names of its image's own `labels` emptied, those it sets itself apart.
+
+    A container inherits them otherwise, and anyone's image could pose as a service of Compose, or as whatever else
+    finds its containers by their labels.
+    """
+    return {**body, "Labels": {**dict.fromkeys(labels, ""), **body["Labels"]}}

@@ -65,7 +65,7 @@ def service(*options: str, script: str = SERVICE) -> str:
     mounts.append("/var/run/docker.sock:/var/run/docker.sock")
     volumes = [part for mount in mounts for part in ("-v", mount)]
     rights = ["--cap-drop", "ALL", "--cap-add", "DAC_OVERRIDE", "--security-opt", "no-new-privileges:true"]
-    command = ["docker", "run", "--rm", *rights, *options, *volumes, os.environ["FALLOW_TEST_IMAGE"]]
+    command = ["docker", "run", "--rm", *rights, *options, *volumes, os.environ["TEST_FALLOW_IMAGE"]]
     done = subprocess.run(
         [*command, "/opt/venv/bin/python", "-c", script], capture_output=True, text=True, timeout=300, check=False
     )
