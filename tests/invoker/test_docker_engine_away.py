@@ -199,6 +199,7 @@ async def test_a_start_that_hangs_fails_and_leaves_nothing(
     with pytest.raises(StartError, match=r"did not answer within 0\.5 s"):
         await starting
     await until(lambda: docker.trouble == "")
+    await until(lambda: proxy.idle)  # whatever it was asked for, it has done
     await until(lambda: left(cluster, monkeypatch) == 0)
 
 

@@ -26,6 +26,11 @@ class EngineProxy:
     def url(self) -> str:
         return f"unix://{self._path}"
 
+    @property
+    def idle(self) -> bool:
+        """Nobody is connected, and nothing is on its way to the engine."""
+        return not self._serving
+
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
 
