@@ -14,7 +14,7 @@ from fallow.infra.log import get_logger
 CLOSE_GRACE_S = 5.0  # for what is under way when the backend ends
 AWAY_AFTER = 2  # pings in a row without an answer: what waits for the engine is given up
 
-# A healthy engine takes tenths of a second for one call of a start. But a start runs inside the VM's quota, too: several
+# A healthy engine takes tenths of a second for one call of a start. But a start runs in the VM's quota, too: several
 # at once take seconds in a VM that was shrunk to a tenth of a core, and that is no fault of the engine's.
 SLOW_AFTER_S = 15.0
 
