@@ -169,6 +169,8 @@ def conditions(summaries: Sequence[Summary]) -> list[str]:
         "counts are sums over the seeds, shares are taken of the sums, times are the mean of the seeds' quantiles; "
         "in brackets the lowest and the highest seed",
     ]
+    if first.get("runtime", "process") != "process":  # reports of earlier versions do not say
+        lines.append(f"containers were {first['runtime']}'s")
     if first["history"]:
         lines.append("the strategies knew beforehand which apps of the trace are long")
     if not first["retries"]:
