@@ -18,6 +18,9 @@ def show_vms(vms: Sequence[dict[str, Any]]) -> None:
     )
     for note in sorted({vm["cpu_note"] for vm in vms if not vm["cpu_enforced"]}):
         click.echo(f"cpu: not enforced ({note})")
+    for vm in vms:
+        if not vm["healthy"]:
+            click.echo(f"{vm['id']}: unhealthy ({vm['health_note']})")
 
 
 def _row(vm: dict[str, Any]) -> tuple[str, ...]:

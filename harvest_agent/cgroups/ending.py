@@ -61,6 +61,8 @@ async def end_frozen(cgroup: VmCgroup, engine: Engine, labels: Mapping[str, str]
         failed = [r for r in results if isinstance(r, BaseException)]
         if failed and clock.mono_s() > deadline_mono_s:
             raise failed[0]
+        if failed:  # such as "removal is already in progress": whoever asked first needs time for it
+            await asyncio.sleep(_LOOK_PERIOD_S)
     while cgroup.occupied():
         if clock.mono_s() > deadline_mono_s:
             raise CgroupError(f"{cgroup.dirs[0]}: a process inside outlives SIGKILL")
