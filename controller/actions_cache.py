@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from controller.api.errors import ApiError
 from controller.api.schema import annotation
 from fallow.core.model import ActionSpec
 from fallow.infra import codec
 from fallow.infra.log import get_logger
-from fallow.infra.records import ActionDoc
-from fallow.infra.store import Store, StoreError, StoreUnavailable
+from fallow.infra.records import ActionDoc, PackageDoc
+from fallow.infra.store import Change, Store, StoreError, StoreUnavailable
 
+SEQUENCE = "sequence"
+CONDUCTOR = "conductor"
 _KEPT = 20_000
 _RETRY_S = 0.5
 
+_Key = tuple[str, str, str]  # who calls, and the action as it is addressed: namespace, "[package/]action"
 _log = get_logger("controller.actions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """One revision of an action."""
+    """One revision of an action as one namespace may invoke it, perhaps through a package binding."""
 
     spec: ActionSpec
     encoded: bytes  # the spec as it travels
-    parameters: dict[str, Any]  # stored arguments; those marked init are not among them
+    parameters: dict[str, Any]  # stored arguments, package < binding < action; those marked init are not among them
     stored_args: bytes  # the same as JSON text
     final: frozenset[str]  # parameters that a call may not override
+    annotations: dict[str, Any]
+    components: tuple[str, ...] = ()  # of a sequence: "namespace/[package/]action"
+    composition: str = ""  # SEQUENCE or CONDUCTOR: the controller runs it itself; "" = an invoker does
 
 
 class ActionsCache:
-    """Deployed actions by (namespace, name).
+    """Deployed actions by caller, namespace and name.
 
     Changes by any controller are heard of. While none can be heard of, what is known counts as old: it is read again,
     and used as it is only where the store does not answer, so that warm calls survive the store's absence. Once that
@@ -41,58 +50,100 @@ class ActionsCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[tuple[str, str], Deployed] = {}
-        self._fresh: set[tuple[str, str]] = set()
+        self._known: dict[_Key, Deployed] = {}
+        self._fresh: set[_Key] = set()
+        self._addressed: dict[tuple[str, str], set[_Key]] = {}  # where an action stands, by all ways to address it
         self._listening = False
         self._away = False  # the store, as the follower of changes found it
         self._changes = 0  # heard of so far
 
-    async def get(self, namespace: str, name: str) -> Deployed | None:
-        """None = no such action. Raises StoreUnavailable where it is not known here and the store is away."""
-        key = (namespace, name)
+    async def get(self, namespace: str, name: str, caller: str = "") -> Deployed | None:
+        """`caller` is the invoking namespace, "" = the action's own. None = no such action.
+
+        Raises ApiError 403 for what the caller may not invoke, StoreUnavailable where it is not known here and the
+        store is away.
+        """
+        key = (caller or namespace, namespace, name)
         if key in self._fresh or (self._away and key in self._known):
             return self._known[key]
         changes_before = self._changes
         try:
-            doc = await self._store.get_action(namespace, name)
+            found = await self._read(namespace, name, key[0])
         except StoreUnavailable:
             if key in self._known:
                 return self._known[key]
             raise
-        if doc is None:
-            self.forget(namespace, name)
+        if found is None:
+            self._drop(key)
             return None
-        return self._keep(doc, fresh=self._listening and changes_before == self._changes)
+        return self._keep(key, found, fresh=self._listening and changes_before == self._changes)
 
-    def _keep(self, doc: ActionDoc, *, fresh: bool) -> Deployed:
-        """`fresh` is False where a change was heard of while the document was on its way here."""
-        key = (doc.namespace, doc.name)
-        deployed = deploy(doc)
+    async def _read(self, namespace: str, name: str, caller: str) -> Deployed | None:
+        package_name, _, action_name = name.rpartition("/")
+        if not package_name:
+            if caller != namespace:
+                raise forbidden(f"{namespace}/{name}")
+            doc = await self._store.get_action(namespace, name)
+            return None if doc is None else deploy(doc, caller=caller)
+        package = await self._store.get_entity(PackageDoc, namespace, package_name)
+        if caller != namespace and (package is None or not package.publish or package.binding):
+            raise forbidden(f"{namespace}/{name}")
+        if package is None:
+            return None
+        packages = [package]
+        if package.binding:
+            provider = await self._provider(package, name)
+            if provider is None:
+                return None
+            packages = [provider, package]
+        doc = await self._store.get_action(packages[0].namespace, f"{packages[0].name}/{action_name}")
+        return None if doc is None else deploy(doc, packages, caller=caller)
+
+    async def _provider(self, binding: PackageDoc, name: str) -> PackageDoc | None:
+        namespace, _, package = binding.binding.partition("/")
+        provider = await self._store.get_entity(PackageDoc, namespace, package)
+        if namespace != binding.namespace and (provider is None or not provider.publish):
+            raise forbidden(f"{namespace}/{package}/{name.rpartition('/')[2]}")
+        return None if provider is None or provider.binding else provider
+
+    def _keep(self, key: _Key, deployed: Deployed, *, fresh: bool) -> Deployed:
+        """`fresh` is False where a change was heard of while the documents were on their way here."""
         if key not in self._known and len(self._known) >= _KEPT:
-            oldest = next(iter(self._known))
-            self.forget(*oldest)
+            self._drop(next(iter(self._known)))
         self._known[key] = deployed
+        self._addressed.setdefault((deployed.spec.namespace, deployed.spec.name), set()).add(key)
         if fresh:
             self._fresh.add(key)
         return deployed
 
+    def _drop(self, key: _Key) -> None:
+        deployed = self._known.pop(key, None)
+        self._fresh.discard(key)
+        if deployed is not None:
+            stands = (deployed.spec.namespace, deployed.spec.name)
+            ways = self._addressed.get(stands, set())
+            ways.discard(key)
+            if not ways:
+                self._addressed.pop(stands, None)
+
     def forget(self, namespace: str, name: str) -> None:
-        """To be called after every own change as well: the next call reads what stands."""
+        """To be called after every own change of an action as well: the next call reads what stands."""
         self._changes += 1
-        self._known.pop((namespace, name), None)
-        self._fresh.discard((namespace, name))
+        for key in tuple(self._addressed.get((namespace, name), ())):
+            self._drop(key)
+
+    def forget_packaged(self) -> None:
+        """A package or binding was put or deleted, here or elsewhere: rare enough to forget every action in one."""
+        self._changes += 1
+        for key in [key for key in self._known if "/" in key[2]]:
+            self._drop(key)
 
     async def follow_changes(self) -> NoReturn:
         """Hears of changes, for ever."""
         while True:
             try:
-                async for change in self._store.action_changes():
-                    self._changes += 1
-                    if change is None:
-                        self._fresh.clear()
-                        self._listening, self._away = True, False
-                    else:
-                        self._fresh.discard((change.namespace, change.name))
+                async for change in self._store.changes():
+                    self._heard(change)
             except StoreError as e:
                 self._away = isinstance(e, StoreUnavailable)
                 _log.warning("changes of actions are not heard of", error=str(e))
@@ -100,29 +151,58 @@ class ActionsCache:
             self._fresh.clear()
             await asyncio.sleep(_RETRY_S)
 
+    def _heard(self, change: Change | None) -> None:
+        self._changes += 1
+        if change is None:
+            self._fresh.clear()
+            self._listening, self._away = True, False
+        elif change.collection == "packages":
+            self._fresh.difference_update([key for key in self._fresh if "/" in key[2]])
+        elif change.collection == "actions":
+            self._fresh.difference_update(self._addressed.get((change.namespace, change.name), ()))
 
-def deploy(doc: ActionDoc) -> Deployed:
-    """What the calls of this revision have in common."""
-    arguments = {item["key"]: item["value"] for item in doc.parameters if not item.get("init")}
-    spec = _spec(doc)
-    final = annotation(doc.annotations, "final") is True
+
+def forbidden(resource: str) -> ApiError:
+    return ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
+
+
+def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str = "") -> Deployed:
+    """What the calls of this revision have in common. `packages`: the one it is in, then the binding to that."""
+    items = merged_parameters(*(package.parameters for package in packages), doc.parameters)
+    arguments = {item["key"]: item["value"] for item in items if not item.get("init")}
+    annotations = {item["key"]: item["value"] for item in doc.annotations}
+    spec = _spec(doc, packages, items, caller)
+    composition = SEQUENCE if doc.kind == SEQUENCE else CONDUCTOR if _truthy(annotations.get("conductor")) else ""
+    if composition == SEQUENCE:
+        arguments.pop("_actions", None)
+    final = annotations.get("final") is True
     return Deployed(
         spec=spec,
         encoded=codec.encode_action(spec),
         parameters=arguments,
         stored_args=json.dumps(arguments, separators=(",", ":")).encode(),
         final=frozenset(key for key, value in arguments.items() if value is not None) if final else frozenset(),
+        annotations=annotations,
+        components=tuple(doc.components),
+        composition=composition,
     )
 
 
-def _spec(doc: ActionDoc) -> ActionSpec:
+def merged_parameters(*layers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parameters of later layers stand over those of earlier ones, key by key."""
+    return list({item["key"]: item for layer in layers for item in layer}.values())
+
+
+def _spec(doc: ActionDoc, packages: Sequence[PackageDoc], items: list[dict[str, Any]], caller: str) -> ActionSpec:
     long = annotation(doc.annotations, "long")
-    package = doc.name.rpartition("/")[0]
+    init_env = tuple((item["key"], _env(item["value"])) for item in items if item.get("init"))
+    inherited = any(item.get("init") for package in packages for item in package.parameters)
     return ActionSpec(
         namespace=doc.namespace,
         name=doc.name,
         version=doc.version,
-        revision=doc.revision,
+        # A container keeps the environment it was initialised with: another one is another revision.
+        revision=f"{doc.revision}-{_digest(init_env)}" if inherited else doc.revision,
         kind=doc.kind,
         main=doc.main or "main",
         binary=doc.binary,
@@ -133,11 +213,17 @@ def _spec(doc: ActionDoc) -> ActionSpec:
         concurrency=doc.concurrency,
         idempotent=annotation(doc.annotations, "idempotent") is not False,
         long=long if isinstance(long, bool) else None,
-        app=annotation(doc.annotations, "app") or package,
+        app=annotation(doc.annotations, "app") or doc.name.rpartition("/")[0],
         provide_api_key=_truthy(annotation(doc.annotations, "provide-api-key")),
-        init_env=tuple((item["key"], _env(item["value"])) for item in doc.parameters if item.get("init")),
+        init_env=init_env,
         image=doc.image or "",
+        caller=caller if caller != doc.namespace else "",
+        binding=f"{packages[1].namespace}/{packages[1].name}" if len(packages) > 1 else "",
     )
+
+
+def _digest(init_env: tuple[tuple[str, str], ...]) -> str:
+    return hashlib.sha256(json.dumps(init_env).encode()).hexdigest()[:16]
 
 
 def _truthy(value: Any) -> bool:

@@ -18,7 +18,7 @@ from controller.actions_cache import ActionsCache
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
-from controller.api.invoke import Invoker
+from controller.api.invoke import Invoke
 from controller.api.router import Router
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
@@ -27,10 +27,12 @@ from controller.auth import Authenticator
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
 from controller.internal import internal_app
+from controller.invocations import Invocations
 from controller.leases import Leases
 from controller.ledger import Ledger
 from controller.links import Links
 from controller.monitor import Monitor, Provider
+from controller.own_calls import OwnCalls
 from controller.peers import Peers
 from controller.recorder import Recorder
 from controller.stats import Stats
@@ -101,8 +103,17 @@ class Controller:
             strategy=settings.strategy,
         )
         self._cache = ActionsCache(store)
+        self._invocations = Invocations(
+            controller_id=self.id,
+            ledger=self._ledger,
+            dispatcher=self._dispatcher,
+            store=store,
+            stats=self._stats,
+            accepting=lambda: self._accepting,
+        )
         self._bounds = Bounds(max_timeout_ms=round(settings.max_timeout_s * 1000), max_memory_mb=settings.max_memory_mb)
         self._actions = Actions(store=store, cache=self._cache, peers=self._peers, bounds=self._bounds)
+        self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
         self.api_url = ""
         self.link_url = ""
 
@@ -116,15 +127,7 @@ class Controller:
         )
         return Router(
             auth=Authenticator(self._store, self._settings.operator_key),
-            invoker=Invoker(
-                controller_id=self.id,
-                actions=self._cache,
-                ledger=self._ledger,
-                dispatcher=self._dispatcher,
-                store=self._store,
-                stats=self._stats,
-                accepting=lambda: self._accepting,
-            ),
+            invoke=Invoke(actions=self._cache, invocations=self._invocations, stats=self._stats),
             actions=self._actions,
             activations=Activations(self._store, stories),
             admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
@@ -143,6 +146,7 @@ class Controller:
         """
         async with AsyncExitStack() as stack:
             stack.callback(self._actions.close)
+            stack.callback(self._own_calls.close)
             internal = web.AppRunner(
                 internal_app(self._links, self._info, lambda: self._accepting),
                 access_log=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import assert_never
 
 from controller import outcomes
@@ -67,6 +68,8 @@ class Dispatcher:
         self._stats = stats
         self._events: deque[ClusterEvent] = deque()
         self._handling = False
+        # Takes up calls of compositions, which no VM runs: set once, by whoever wires the controller.
+        self.compose: Callable[[InFlight], None] | None = None
         self._results: dict[tuple[ActivationId, int], Result] = {}  # between a result's arrival and its acceptance
 
     # ---- what happened -----------------------------------------------------------------------------------------------
@@ -90,6 +93,10 @@ class Dispatcher:
     def arrive(self, call: InFlight) -> None:
         """Takes up a call from the API or the stream."""
         self._ledger.open(call)
+        if call.composition:
+            assert self.compose is not None, "nobody runs compositions"
+            self.compose(call)
+            return
         self.apply(ActivationArrived(activation=call.activation))
 
     def join(self, event: VmJoined, link: Link) -> None:
@@ -164,6 +171,9 @@ class Dispatcher:
 
     def running_attempt(self, activation_id: ActivationId) -> int:
         """What a stream entry made for this call now has to name; 0 = no attempt was started."""
+        call = self._ledger.get(activation_id)
+        if call is not None and call.composition:
+            return max(1, call.attempt)
         return self._cluster.running_attempt(activation_id)
 
     def too_large(self, memory_mb: float) -> float | None:
@@ -216,6 +226,7 @@ class Dispatcher:
             traceparent=call.traceparent,
             cause=call.cause,
             api_key=call.api_key,
+            caused_by=call.caused_by,
         )
         info = self._peers.info(it.vm_id)
         if info is None or not self._peers.send(it.vm_id, message):
@@ -271,7 +282,10 @@ class Dispatcher:
         call = self._ledger.get(it.activation_id)
         if call is None:
             raise KeyError(f"conclusion of activation {it.activation_id}, which is not in the ledger")
-        record = outcomes.concluded(call, it, unix_ms())
+        self.conclude(call, outcomes.concluded(call, it, unix_ms()))
+
+    def conclude(self, call: InFlight, record: Record) -> None:
+        """Ends a call with a record that no invoker writes: the client hears of it once it stands."""
         self._ledger.answered(call, record, None)
         call.vm_id = None
         self._recorder.submit(record, self._concluded)
@@ -288,7 +302,7 @@ class Dispatcher:
             case WriteVerdict.EXISTS:
                 self._answer_with_stored(activation_id)
             case WriteVerdict.FENCED:
-                self._give_away(activation_id)
+                self.give_away(activation_id)
             case _:
                 assert_never(verdict)
 
@@ -302,9 +316,10 @@ class Dispatcher:
         if it.recorded:
             self._answer_with_stored(it.activation_id)
         else:
-            self._give_away(it.activation_id)
+            self.give_away(it.activation_id)
 
-    def _give_away(self, activation_id: ActivationId) -> None:
+    def give_away(self, activation_id: ActivationId) -> None:
+        """The call has ended, or is another controller's: its record will be found in the store."""
         call = self._ledger.close(activation_id)
         if call is not None:
             call.reply(Elsewhere())
@@ -314,7 +329,7 @@ class Dispatcher:
             call = self._ledger.get(activation_id)
             if call is None:
                 return
-            record = await self._store.get_record(call.activation.action.namespace, activation_id)
+            record = await self._store.get_record(call.activation.action.caller_namespace, activation_id)
             self._ledger.close(activation_id)
             # None: trimmed between the two; whoever asks the store later learns the same.
             call.reply(Elsewhere() if record is None else Answered(record=record))

@@ -58,7 +58,10 @@ class InFlight:
     accepted_mono_s: float
     traceparent: str = ""
     cause: str = ""
+    caused_by: str = ""
     api_key: str = ""
+    components: tuple[str, ...] = ()  # of a sequence
+    composition: str = ""  # as of StreamEntry: "" = an invoker runs it
     durable: bool = False  # it has an entry in the stream
     waiter: asyncio.Future[Reply] | None = None
     answer: Reply | None = None  # what there is to say to the client, waiting or not

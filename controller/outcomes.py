@@ -73,6 +73,34 @@ def concluded(call: InFlight, conclusion: Conclude, now_unix_ms: int) -> Record:
     )
 
 
+def own(
+    call: InFlight,
+    *,
+    attempt: int,
+    status: int,
+    result: bytes,
+    logs: list[str],
+    start_unix_ms: int,
+    end_unix_ms: int,
+) -> Record:
+    """The final record of a call that the controller ran itself."""
+    wait_ms = max(0, start_unix_ms - call.accepted_unix_ms)
+    record = _record(
+        call,
+        attempt=attempt,
+        vm_id="",
+        status=status,
+        result=result,
+        start_unix_ms=start_unix_ms,
+        end_unix_ms=end_unix_ms,
+        wait_ms=wait_ms,
+        init_ms=None,
+        run_ms=None,
+        cpu_ms=None,
+    )
+    return replace(record, logs=logs)
+
+
 def _record(
     call: InFlight,
     *,
@@ -96,7 +124,7 @@ def _record(
     action = call.activation.action
     return Record(
         activation_id=call.activation.id,
-        namespace=action.namespace,
+        namespace=action.caller_namespace,
         name=action.name,
         version=action.version,
         subject=call.subject,
@@ -127,6 +155,9 @@ def _record(
         waits=waits,
         vm_price=call.vm_price if vm_id else None,
         vm_speed=call.vm_speed if vm_id else None,
+        action_namespace=action.namespace if action.caller else "",
+        binding=action.binding,
+        caused_by=call.caused_by,
     )
 
 

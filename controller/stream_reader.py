@@ -149,5 +149,8 @@ def _in_flight(entry: StreamEntry) -> InFlight:
         accepted_mono_s=mono_s(),
         traceparent=entry.traceparent,
         cause=entry.cause,
+        caused_by=entry.caused_by,
         api_key=entry.api_key,
+        components=tuple(entry.components),
+        composition=entry.composition,
     )

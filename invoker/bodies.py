@@ -17,7 +17,7 @@ def init_body(spec: ActionSpec, run: Run, code_json: bytes, *, deadline_unix_ms:
     """`code_json` is the code as a JSON string. Parameters marked `init` go into the environment only."""
     env = {
         "__OW_API_HOST": api_host,
-        "__OW_NAMESPACE": spec.namespace,
+        "__OW_NAMESPACE": spec.caller_namespace,
         "__OW_ACTION_NAME": f"/{spec.namespace}/{spec.name}",
         "__OW_ACTION_VERSION": spec.version,
         "__OW_ACTIVATION_ID": run.activation_id,
@@ -34,14 +34,15 @@ def init_body(spec: ActionSpec, run: Run, code_json: bytes, *, deadline_unix_ms:
 def run_body(spec: ActionSpec, run: Run, *, deadline_unix_ms: int) -> bytes:
     """The arguments' bytes pass untouched."""
     api_key = f'"api_key":{json.dumps(run.api_key)},' if spec.provide_api_key and run.api_key else ""
+    fields = _action_fields(spec.caller_namespace, spec.namespace, spec.name, spec.version)
     head = (
-        f'{{{_action_fields(spec.namespace, spec.name, spec.version)}"activation_id":"{run.activation_id}",'
+        f'{{{fields}"activation_id":"{run.activation_id}",'
         f'"transaction_id":{json.dumps(run.transaction_id)},"deadline":"{deadline_unix_ms}",{api_key}"value":'
     )
     return head.encode() + (run.args or b"{}") + b"}"
 
 
 @lru_cache(maxsize=4096)
-def _action_fields(namespace: str, name: str, version: str) -> str:
-    fields = {"namespace": namespace, "action_name": f"/{namespace}/{name}", "action_version": version}
+def _action_fields(caller: str, namespace: str, name: str, version: str) -> str:
+    fields = {"namespace": caller, "action_name": f"/{namespace}/{name}", "action_version": version}
     return json.dumps(fields)[1:-1] + ","

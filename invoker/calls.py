@@ -76,7 +76,7 @@ def make_record(call: Call, result: Result, logs: list[str], vm: VmFacts) -> Rec
     run, spec = call.run, call.spec
     return Record(
         activation_id=run.activation_id,
-        namespace=spec.namespace,
+        namespace=spec.caller_namespace,
         name=spec.name,
         version=spec.version,
         subject=run.subject,
@@ -105,4 +105,7 @@ def make_record(call: Call, result: Result, logs: list[str], vm: VmFacts) -> Rec
         waits=result.waits,
         vm_price=vm.price,
         vm_speed=vm.speed,
+        action_namespace=spec.namespace if spec.caller else "",
+        binding=spec.binding,
+        caused_by=run.caused_by,
     )

@@ -38,10 +38,18 @@ class Call:
     identity: Identity
     auth_header: str
     transaction_id: str
+    namespace: str  # which it is about: the caller's own, or another one
 
     @property
-    def namespace(self) -> str:
-        return self.identity.namespace
+    def foreign(self) -> bool:
+        """It is about another namespace than the caller's."""
+        return self.namespace != self.identity.namespace
+
+    def own_only(self, *name: str) -> None:
+        """Raises ApiError 403 where it is about another namespace; `name` is what is asked for there."""
+        if self.foreign:
+            resource = "/".join([self.namespace, *[part for part in name if part]])
+            raise ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
 
 
 def transaction_id(request: web.BaseRequest) -> str:

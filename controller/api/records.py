@@ -10,6 +10,7 @@ from fallow.core.model import Status
 from fallow.infra.records import Record
 
 _STATUS_TEXT = {int(status): status.text for status in Status}
+TRIGGER = "trigger"  # the kind of a fired trigger's record
 HTTP_STATUS = {
     int(Status.SUCCESS): 200,
     int(Status.APPLICATION_ERROR): 502,
@@ -50,17 +51,31 @@ def is_array(result: bytes) -> bool:
 
 def _head(record: Record) -> bytes:
     """Everything but response and logs, the object left open."""
-    package, _, name = record.name.rpartition("/")
-    namespace = f"{record.namespace}/{package}" if package else record.namespace
+    if record.kind == TRIGGER:
+        return _trigger_head(record)
+    name = record.name.rpartition("/")[2]
+    path = f"{record.action_namespace or record.namespace}/{record.name}"
     cause = f',"cause":{json.dumps(record.cause)}' if record.cause else ""
-    duration_ms = max(0, record.end_unix_ms - record.start_unix_ms)
+    duration_ms = record.duration_ms
+    if duration_ms is None:
+        duration_ms = max(0, record.end_unix_ms - record.start_unix_ms)
     text = (
         f'{{"namespace":{_quoted(record.namespace)},"name":{_quoted(name)},"version":{_quoted(record.version)},'
         f'"subject":{_quoted(record.subject)},"activationId":"{record.activation_id}"{cause},'
         f'"start":{record.start_unix_ms},"end":{record.end_unix_ms},"duration":{duration_ms},"publish":false,'
-        f'"annotations":[{_static_annotations(f"{namespace}/{name}", record.kind, _limits(record))},'
+        f'"annotations":[{_static_annotations(path, record.kind, _limits(record))},'
         f'{{"key":"timeout","value":{"true" if record.timed_out else "false"}}}'
         f"{_measured(record)}]"
+    )
+    return text.encode()
+
+
+def _trigger_head(record: Record) -> bytes:
+    cause = f',"cause":{json.dumps(record.cause)}' if record.cause else ""
+    text = (
+        f'{{"namespace":{_quoted(record.namespace)},"name":{_quoted(record.name)},"version":{_quoted(record.version)},'
+        f'"subject":{_quoted(record.subject)},"activationId":"{record.activation_id}"{cause},'
+        f'"start":{record.start_unix_ms},"publish":false,"annotations":[]'
     )
     return text.encode()
 
@@ -79,12 +94,18 @@ def _measured(record: Record) -> str:
         text += f',{{"key":"cpuTime","value":{round(record.cpu_ms, 3)}}}'
     text += f',{{"key":"attempt","value":{record.attempt}}}'
     for key, holds in (
+        ("conductor", record.conductor),
         ("prewarmed", record.prewarmed),
         ("evicted", record.evicted),
         ("logsMissing", record.logs_missing),
     ):
         if holds:
             text += f',{{"key":"{key}","value":true}}'
+    if record.topmost is not None:
+        text += f',{{"key":"topmost","value":{"true" if record.topmost else "false"}}}'
+    for key, value in (("causedBy", record.caused_by), ("binding", record.binding)):
+        if value:
+            text += f',{{"key":"{key}","value":{_quoted(value)}}}'
     if record.vm_id:
         text += f',{{"key":"vm","value":{_quoted(record.vm_id)}}},{{"key":"vmKind","value":{_quoted(record.vm_kind)}}}'
     return text

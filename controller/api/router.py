@@ -16,7 +16,7 @@ from controller.api.activations import Activations
 from controller.api.admin import Admin
 from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
-from controller.api.invoke import Invoker
+from controller.api.invoke import Invoke
 from controller.api.schema import Bounds
 from controller.auth import Authenticator
 from controller.stats import Stats
@@ -35,7 +35,7 @@ class Router:
         self,
         *,
         auth: Authenticator,
-        invoker: Invoker,
+        invoke: Invoke,
         actions: Actions,
         activations: Activations,
         admin: Admin,
@@ -47,7 +47,7 @@ class Router:
         calls_at_once: int,
     ) -> None:
         self._auth = auth
-        self._invoker = invoker
+        self._invoke = invoke
         self._actions = actions
         self._activations = activations
         self._admin = admin
@@ -128,22 +128,22 @@ class Router:
             identity=identity,
             auth_header=header or "",
             transaction_id=transaction,
+            namespace=identity.namespace,
         )
         if not parts or parts == [""]:
             _only(request, "GET")
             return answer(200, dump([identity.namespace]), transaction)
         namespace, *rest = parts
-        if namespace not in ("_", identity.namespace):
-            params.check_namespace(namespace)
-            resource = "/".join([namespace, *[p for p in rest[1:] if p]])
-            text = f"The supplied authentication is not authorized to access '{resource}'."
-            raise ApiError(403, text)
+        if namespace != "_":
+            call.namespace = params.check_namespace(namespace)
         match rest:
             case ["actions", *name]:
                 return await self._action(call, name)
             case ["activations", *which]:
+                call.own_only(*which)
                 return await self._activation(call, which)
             case ["limits"] | ["limits", ""]:
+                call.own_only()
                 _only(request, "GET")
                 return answer(200, dump(info.namespace_limits(self._bounds, self._calls_at_once)), transaction)
             case _:
@@ -151,23 +151,23 @@ class Router:
 
     async def _action(self, call: Call, name: list[str]) -> web.Response:
         if not name or name == [""]:
+            call.own_only()
             _only(call.request, "GET")
             return await self._actions.list(call)
-        if len(name) != 1:
-            # Packages do not exist here yet, so nothing can be found in one.
-            for part in name:
-                if part:
-                    params.check_name(part)
+        if len(name) > 2:
             raise not_found()
-        action = params.check_name(name[0])
+        action = "/".join(map(params.check_name, name))
         match call.method:
             case "POST":
-                return await self._invoker.invoke(call, action)
+                return await self._invoke.invoke(call, action)
             case "GET":
+                call.own_only(action)
                 return await self._actions.get(call, action)
             case "PUT":
+                call.own_only(action)
                 return await self._actions.put(call, action)
             case "DELETE":
+                call.own_only(action)
                 return await self._actions.delete(call, action)
             case _:
                 raise not_allowed("GET", "PUT", "DELETE", "POST")

@@ -47,7 +47,7 @@ class WhyAnswers:
         """
         activation_id = ActivationId(params.check_activation_id(text))
         story = self._story_of(activation_id)
-        if story is not None and namespace not in (None, story.action.namespace):
+        if story is not None and namespace not in (None, story.action.caller_namespace):
             raise not_found()
         record, trouble = None, ""
         try:

@@ -100,6 +100,8 @@ class ActionSpec:
     provide_api_key: bool = False
     init_env: tuple[tuple[str, str], ...] = ()  # parameters marked init:true, given to /init as environment
     image: str = ""  # of the container, for the kind "blackbox"; "" = the kind's own
+    caller: str = ""  # the namespace that invokes it, where that is another than its own; "" = its own
+    binding: str = ""  # "namespace/package": the package binding through which it was addressed
 
     @property
     def key(self) -> ActionKey:
@@ -111,13 +113,20 @@ class ActionSpec:
         return (self.namespace, self.app or self.name)
 
     @property
+    def caller_namespace(self) -> str:
+        """Whose activation a call of it is: its records stand there."""
+        return self.caller or self.namespace
+
+    @property
     def container_kind(self) -> str:
         """What its container is started as: the kind, of a blackbox with its image."""
         return f"{self.kind}:{self.image}" if self.image else self.kind
 
     @property
     def container_key(self) -> tuple[str, str, str]:
-        """Calls with equal keys may share a container: (namespace, name, revision)."""
+        """Calls with equal keys may share a container: (its caller's namespace, full name, revision)."""
+        if self.caller:  # never a container of another caller
+            return (self.caller, f"/{self.namespace}/{self.name}", self.revision)
         return (self.namespace, self.name, self.revision)
 
 

@@ -153,6 +153,7 @@ class Run:
     traceparent: str = ""
     cause: str = ""
     api_key: str = ""  # "uuid:key", only for actions with provide-api-key
+    caused_by: str = ""  # what kind of activation `cause` is, where records say so: "sequence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

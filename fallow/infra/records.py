@@ -1,4 +1,4 @@
-"""What the store keeps: action documents, activation records, stream entries, leases."""
+"""What the store keeps: documents of entities, activation records, stream entries, leases."""
 
 from __future__ import annotations
 
@@ -31,6 +31,54 @@ class ActionDoc:
     memory_mb: int = 256
     logs_mb: int = 10
     concurrency: int = 1
+    components: list[str] = field(default_factory=list)  # of a sequence: "namespace/[package/]action"
+    instances: int | None = None  # the most containers at once that the caller asks for; None = not given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageDoc:
+    """A package, or where `binding` is given, a binding to one."""
+
+    namespace: str
+    name: str
+    version: str
+    revision: str  # as of ActionDoc
+    updated_unix_ms: int
+    publish: bool = False
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    binding: str = ""  # "namespace/package" of the package it stands for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerDoc:
+    """A trigger, and the rules that hear of it."""
+
+    namespace: str
+    name: str
+    version: str
+    revision: str
+    updated_unix_ms: int
+    publish: bool = False
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    # Rule name to {"action": "namespace/[package/]action", "active": bool}: a fire needs no more than this document.
+    rules: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDoc:
+    """A rule. Whether it is active stands in its trigger's document: without the trigger it is not."""
+
+    namespace: str
+    name: str
+    version: str
+    revision: str
+    updated_unix_ms: int
+    trigger: str  # "namespace/trigger"
+    action: str  # "namespace/[package/]action"
+    publish: bool = False
+    annotations: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +126,12 @@ class Record:
     waits: bytes = b""  # an encoded AttemptWaits (codec.decode_waits); empty = none, or its VM does not tell
     vm_price: float | None = None  # of one core-second there, relative to a regular VM; None = not told
     vm_speed: float | None = None  # of one core there, relative to a regular VM's
+    action_namespace: str = ""  # of an action of another namespace than the caller's; "" = the caller's own
+    binding: str = ""  # "namespace/package": the binding through which it was invoked
+    caused_by: str = ""  # "sequence" where `cause` is one
+    topmost: bool | None = None  # of a sequence or composition: nothing caused it; None = it is neither
+    conductor: bool = False
+    duration_ms: int | None = None  # where it is not end minus start: a sequence's is the sum of its components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +151,9 @@ class StreamEntry:
     entry_id: str = ""
     attempts: int = 0  # on a claimed entry: the fence found in the store (0 = never started)
     api_key: str = ""
+    caused_by: str = ""  # as of Record
+    components: list[str] = field(default_factory=list)  # of a sequence, as they were when the call was accepted
+    composition: str = ""  # "sequence" | "conductor" | "builtin": the controller runs it itself; "" = an invoker does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ class Queue:
     def must_wait(self, call: Call) -> bool:
         """Do others of its action wait already? Then it may not overtake them."""
         spec = call.activation.action
-        return self._room_for(call).holds_action(spec.namespace, spec.container_key)
+        return self._room_for(call).holds_action(spec.caller_namespace, spec.container_key)
 
     def is_full_for(self, call: Call) -> bool:
         room, limits = self._room_for(call), self._limits
@@ -59,7 +59,7 @@ class Queue:
         spec = call.activation.action
         call.waits_since_s = now_s
         room = self._room_for(call)
-        room.add(call.id, spec.namespace, spec.container_key, call.activation.payload_bytes, call)
+        room.add(call.id, spec.caller_namespace, spec.container_key, call.activation.payload_bytes, call)
         self._look_again(call, now_s + min(self._limits.no_vm_wait_s, self._limits.max_wait_s))
 
     def remove(self, call: Call) -> None:

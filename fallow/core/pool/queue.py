@@ -51,7 +51,7 @@ class CallQueue:
         return self._bytes
 
     def add(self, call: PoolCall) -> None:
-        self._by_namespace.setdefault(call.action.namespace, {})[call.key] = call
+        self._by_namespace.setdefault(call.action.caller_namespace, {})[call.key] = call
         self._calls += 1
         self._bytes += call.payload_bytes
         if call.waited is None:
@@ -61,14 +61,14 @@ class CallQueue:
     def put_back(self, call: PoolCall) -> None:
         """Add a call that had left, at the place its arrival gives it. O(calls of its namespace)."""
         self.add(call)
-        calls = self._by_namespace[call.action.namespace]
+        calls = self._by_namespace[call.action.caller_namespace]
         in_order = sorted(calls.items(), key=lambda item: item[1].arrived_s)
         calls.clear()
         calls.update(in_order)
 
     def remove(self, call: PoolCall, *, served: bool) -> None:
         """Take a call out; `served` = it got a container, so its namespace goes to the end of the turns."""
-        namespace = call.action.namespace
+        namespace = call.action.caller_namespace
         calls = self._by_namespace[namespace]
         del calls[call.key]
         self._calls -= 1
@@ -81,7 +81,7 @@ class CallQueue:
             self._by_namespace[namespace] = self._by_namespace.pop(namespace)
 
     def __contains__(self, call: PoolCall) -> bool:
-        return call.key in self._by_namespace.get(call.action.namespace, {})
+        return call.key in self._by_namespace.get(call.action.caller_namespace, {})
 
     def oldest(self) -> PoolCall | None:
         """The call that has waited longest."""

@@ -1,8 +1,11 @@
 """What outlives a process: keys, actions, records, the stream of accepted calls, leases. The only user of Redis."""
 
+from fallow.infra.store.entities import Change
 from fallow.infra.store.errors import (
     CodeMissing,
     Conflict,
+    NotEmpty,
+    PackageMissing,
     SchemaMismatch,
     StoreError,
     StoreFull,
@@ -14,9 +17,12 @@ from fallow.infra.store.values import Accepted, AlreadyRecorded, FenceVerdict, S
 __all__ = [
     "Accepted",
     "AlreadyRecorded",
+    "Change",
     "CodeMissing",
     "Conflict",
     "FenceVerdict",
+    "NotEmpty",
+    "PackageMissing",
     "SchemaMismatch",
     "Store",
     "StoreError",

@@ -1,21 +1,18 @@
-"""Deployed actions, their code, and the news of their changes."""
+"""Deployed actions and their code."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from fallow.core.model import ActionKey
 from fallow.infra.records import ActionDoc
 from fallow.infra.store import keys, scripts
 from fallow.infra.store.connection import Connection
-from fallow.infra.store.errors import CodeMissing, Conflict, StoreError, StoreUnavailable
+from fallow.infra.store.errors import CodeMissing, Conflict, PackageMissing, StoreError
 from fallow.infra.store.rows import ACTIONS
 
 CODE_TTL_S = 3600  # code that no action uses any more, for calls accepted before
-_PING_S = 5.0  # how often a silent subscription is asked whether it still stands
 
 
 class ActionStore:
@@ -25,7 +22,8 @@ class ActionStore:
         """Stores an action; returns it with its new revision (and digest and size of `code`, where given).
 
         `expect`: None = no action of that name, "*" = whatever stands, else the revision that must stand. `code` None =
-        the code of `doc.code_digest` is stored already ("" = there is none). Raises Conflict, CodeMissing.
+        the code of `doc.code_digest` is stored already ("" = there is none). Raises Conflict, CodeMissing, and
+        PackageMissing for an action in a package that is not there.
         """
         if code is not None:
             doc = replace(doc, code_digest=hashlib.sha256(code).hexdigest(), code_bytes=len(code))
@@ -39,6 +37,8 @@ class ActionStore:
                 keys.entities(namespace),
                 keys.code(digest),
                 keys.code_users(digest),
+                keys.change_number(),
+                *_package_keys(namespace, name),
             ],
             [
                 expect or "",
@@ -69,58 +69,44 @@ class ActionStore:
         key = keys.action(namespace, name)
         data = await self._connection.run(
             scripts.DELETE_ACTION,
-            [key, keys.actions(namespace), keys.entities(namespace)],
+            [
+                key,
+                keys.actions(namespace),
+                keys.entities(namespace),
+                keys.change_number(),
+                *_package_keys(namespace, name)[1:],
+            ],
             [namespace, name, keys.code(""), keys.code_users(""), CODE_TTL_S, keys.changes()],
         )
         return None if data is None else ACTIONS.from_bytes(data, key)
 
-    async def list_actions(self, namespace: str, *, skip: int = 0, limit: int = 30) -> list[ActionDoc]:
-        """Last updated first; a limit of 0 gives none."""
+    async def list_actions(
+        self, namespace: str, *, package: str | None = None, skip: int = 0, limit: int = 30
+    ) -> list[ActionDoc]:
+        """Last updated first, of one package or of the whole namespace; a limit of 0 gives none."""
         if limit <= 0:
             return []
         prefix = keys.action(namespace, "")
-        found = await self._connection.run(scripts.LIST_ACTIONS, [keys.actions(namespace)], [prefix, skip, limit])
+        found = await self._connection.run(scripts.LIST_ACTIONS, [_index(namespace, package)], [prefix, skip, limit])
         return [ACTIONS.from_bytes(data, prefix + name.decode()) for name, data in found]
 
-    async def count_actions(self, namespace: str) -> int:
-        return int(await self._connection.call("ZCARD", keys.actions(namespace)))
-
-    async def entity_collection(self, namespace: str, name: str) -> str | None:
-        """Which collection ("actions", ...) holds the name; None = it is free."""
-        found = await self._connection.call("HGET", keys.entities(namespace), name)
-        return None if found is None else str(found.decode())
+    async def count_actions(self, namespace: str, *, package: str | None = None) -> int:
+        return int(await self._connection.call("ZCARD", _index(namespace, package)))
 
     async def get_code(self, digest: str) -> bytes | None:
         """None = never stored, or an hour after the last action that used it."""
         code: bytes | None = await self._connection.call("GET", keys.code(digest))
         return code
 
-    async def action_changes(self) -> AsyncIterator[ActionKey | None]:
-        """Actions that were put or deleted, by any controller, as it happens. For ever.
 
-        Yields None once, when it listens: what was cached before may be stale and must be forgotten. Raises
-        StoreUnavailable when a change may have been missed; then start again.
-        """
-        async with self._connection.messages(keys.changes()) as messages:
-            subscribed = pinged = False
-            while True:
-                message = await messages.next(_PING_S)
-                if message is None:
-                    if pinged:
-                        raise StoreUnavailable(f"Redis at {self._connection.url} fell silent")
-                    await messages.ping()
-                    pinged = True
-                    continue
-                pinged = False
-                match message:
-                    case ("subscribe", _):
-                        if subscribed:
-                            raise StoreUnavailable("the subscription was broken and renewed: changes may be lost")
-                        subscribed = True
-                        yield None
-                    case ("message", data):
-                        namespace, _, name = data.decode().partition("/")
-                        yield ActionKey(namespace=namespace, name=name)
+def _index(namespace: str, package: str | None) -> str:
+    return keys.actions(namespace) if package is None else keys.actions_of(namespace, package)
+
+
+def _package_keys(namespace: str, name: str) -> list[str]:
+    """Of an action in a package: the package and the index of its actions."""
+    package = name.rpartition("/")[0]
+    return [keys.entity("packages", namespace, package), keys.actions_of(namespace, package)] if package else []
 
 
 def _raise_unless_ok(reply: list[bytes], doc: ActionDoc, expect: str | None) -> None:
@@ -135,6 +121,8 @@ def _raise_unless_ok(reply: list[bytes], doc: ActionDoc, expect: str | None) -> 
             raise Conflict(f"action {what} exists", collection="actions")
         case b"conflict":
             raise Conflict(f"action {what} was changed meanwhile", collection="actions")
+        case b"no package":
+            raise PackageMissing(f"the package of action {what} is not there")
         case b"no code":
             raise CodeMissing(f"the code of action {what} is not stored: send it along")
         case other:

@@ -33,5 +33,17 @@ class Conflict(StoreError):  # noqa: N818
         self.collection = collection
 
 
+class PackageMissing(StoreError):  # noqa: N818
+    """An action was put into a package that is not there (any more)."""
+
+
+class NotEmpty(StoreError):  # noqa: N818
+    """A package was to be deleted that holds actions; `count` says how many."""
+
+    def __init__(self, text: str, *, count: int) -> None:
+        super().__init__(text)
+        self.count = count
+
+
 class CodeMissing(StoreError):  # noqa: N818
     """An action was put by the digest of code that is not stored (any more): send the code along."""

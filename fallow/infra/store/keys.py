@@ -51,6 +51,24 @@ def actions(namespace: str) -> str:
     return f"{_PREFIX}actions:{namespace}"
 
 
+def actions_of(namespace: str, package: str) -> str:
+    """ZSET of the names ("package/action") of a package's actions by time of update. put_action, delete_action. No TTL.
+
+    A package that has any cannot be deleted. Names hold no slash, so this cannot be another package's.
+    """
+    return f"{_PREFIX}actions-of:{namespace}:{package}"
+
+
+def entity(collection: str, namespace: str, name: str) -> str:
+    """HASH doc, revision of one package, trigger or rule. put_entity. No TTL."""
+    return f"{_PREFIX}{collection}:{namespace}:{name}"
+
+
+def names(collection: str, namespace: str) -> str:
+    """ZSET of the names of a namespace's packages, triggers or rules by time of update. put_entity, delete_entity."""
+    return f"{_PREFIX}{collection}-of:{namespace}"
+
+
 def code(digest: str) -> str:
     """STRING: the code with this sha256. put_action. TTL 1 h once no action uses it, as accepted calls still may."""
     return f"{_PREFIX}code:{digest}"
@@ -62,8 +80,13 @@ def code_users(digest: str) -> str:
 
 
 def changes() -> str:
-    """Channel: "namespace/name" of every action that was put or deleted."""
+    """Channel: "number collection namespace/name" of every entity that was put or deleted."""
     return f"{_PREFIX}changes"
+
+
+def change_number() -> str:
+    """STRING: the number of the last change. Put and delete. No TTL."""
+    return f"{_PREFIX}change-number"
 
 
 # Activations.

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from fallow.core.model import ActionSpec
 from fallow.infra.codec import CodecError, decode_action, encode_action, pack, unpack
-from fallow.infra.records import ActionDoc, ControllerLease, Record, StreamEntry
+from fallow.infra.records import ActionDoc, ControllerLease, PackageDoc, Record, RuleDoc, StreamEntry, TriggerDoc
 from fallow.infra.store.errors import StoreError
 
 T = TypeVar("T")
@@ -64,6 +64,9 @@ def _decode_action(data: Any) -> ActionSpec:
 
 
 ACTIONS = RowFormat(ActionDoc, through={"parameters": _AS_JSON, "annotations": _AS_JSON})
+PACKAGES = RowFormat(PackageDoc, through={"parameters": _AS_JSON, "annotations": _AS_JSON})
+TRIGGERS = RowFormat(TriggerDoc, through={"parameters": _AS_JSON, "annotations": _AS_JSON, "rules": _AS_JSON})
+RULES = RowFormat(RuleDoc, through={"annotations": _AS_JSON})
 RECORDS = RowFormat(Record, apart=("result", "logs"))
 ENTRIES = RowFormat(StreamEntry, apart=("entry_id", "attempts"), through={"action": (encode_action, _decode_action)})
 LEASES = RowFormat(ControllerLease)

@@ -21,12 +21,14 @@ def _load(name: str) -> Script:
 ACCEPT = _load("accept")
 CLAIM = _load("claim")
 DELETE_ACTION = _load("delete_action")
+DELETE_ENTITY = _load("delete_entity")
 FENCE = _load("fence")
 HOLD = _load("hold")
 LIST_ACTIONS = _load("list_actions")
 LIST_RECORDS = _load("list_records")
 LIVE_CONTROLLERS = _load("live_controllers")
 PUT_ACTION = _load("put_action")
+PUT_ENTITY = _load("put_entity")
 RECORDS = _load("records")
 RELEASE = _load("release")
 REMOVE_CONSUMER = _load("remove_consumer")
@@ -37,12 +39,14 @@ ALL = (
     ACCEPT,
     CLAIM,
     DELETE_ACTION,
+    DELETE_ENTITY,
     FENCE,
     HOLD,
     LIST_ACTIONS,
     LIST_RECORDS,
     LIVE_CONTROLLERS,
     PUT_ACTION,
+    PUT_ENTITY,
     RECORDS,
     RELEASE,
     REMOVE_CONSUMER,

@@ -58,10 +58,12 @@ class StreamStore(ActivationStore):
                 return Accepted(entry_id=rest[0].decode())
             if kind == b"full":
                 return StreamFull(entries=rest[0], entry_bytes=rest[1])
-            record = await self.get_record(entry.action.namespace, activation_id)
+            record = await self.get_record(entry.action.caller_namespace, activation_id)
             if record is not None:
                 return AlreadyRecorded(record=record)
-        raise StoreError(f"activation {activation_id} has a record that cannot be read in {entry.action.namespace}")
+        raise StoreError(
+            f"activation {activation_id} has a record that cannot be read in {entry.action.caller_namespace}"
+        )
 
     async def read_entries(self, controller_id: str, *, count: int, block_ms: int) -> list[StreamEntry]:
         """New entries, now pending with this controller; waits up to `block_ms` for the first (0 = not at all).

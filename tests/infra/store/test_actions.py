@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
-from fallow.core.model import ActionKey
-from fallow.infra.records import ActionDoc
-from fallow.infra.store import CodeMissing, Conflict, Store, StoreError, StoreUnavailable, actions, keys
+from fallow.infra.records import ActionDoc, PackageDoc
+from fallow.infra.store import Change, CodeMissing, Conflict, Store, StoreError, StoreUnavailable, entities, keys
 from fallow.infra.store.actions import CODE_TTL_S
 
 MakeDoc = Callable[..., ActionDoc]
+
+
+def package(name: str = "pkg") -> PackageDoc:
+    return PackageDoc(namespace="guest", name=name, version="0.0.1", revision="", updated_unix_ms=1)
 
 
 async def code_ttl(store: Store, doc: ActionDoc) -> int:
@@ -34,6 +37,7 @@ async def test_action_comes_back_as_put(store: Store, doc: MakeDoc) -> None:
         main="m",
         timeout_ms=5,
     )
+    await store.put_entity(package(), expect=None)
     put = await store.put_action(wish, b"code", expect=None)
     assert put.revision
     assert put == replace(
@@ -126,18 +130,24 @@ async def test_list_is_last_updated_first(store: Store, doc: MakeDoc) -> None:
 
 
 async def test_changes_are_told(store: Store, doc: MakeDoc) -> None:
-    async with aclosing(store.action_changes()) as changes:
+    async with aclosing(store.changes()) as changes:
         assert await anext(changes) is None
-        await store.put_action(doc("pkg/echo"), b"1", expect=None)
-        await store.delete_action("guest", "pkg/echo")
+        await store.put_entity(package(), expect=None)
+        await store.put_action(doc("pkg/two words"), b"1", expect=None)
+        await store.delete_action("guest", "pkg/two words")
         await store.delete_action("guest", "never was")
         await store.put_action(doc(), b"1", expect=None)
-        echo, hello = ActionKey(namespace="guest", name="pkg/echo"), ActionKey(namespace="guest", name="hello")
-        assert [await anext(changes) for _ in range(3)] == [echo, echo, hello]
+        heard = [await anext(changes) for _ in range(4)]
+    named = [("packages", "pkg"), ("actions", "pkg/two words"), ("actions", "pkg/two words"), ("actions", "hello")]
+    assert heard == [
+        Change(number=number, collection=collection, namespace="guest", name=name)
+        for number, (collection, name) in enumerate(named, start=1)
+    ]
+    assert await store.change_number() == 4
 
 
 async def test_lost_subscription_is_an_error(store: Store) -> None:
-    async with aclosing(store.action_changes()) as changes:
+    async with aclosing(store.changes()) as changes:
         assert await anext(changes) is None
         await store._connection.call("CLIENT", "KILL", "TYPE", "pubsub")
         with pytest.raises(StoreUnavailable):
@@ -151,20 +161,20 @@ async def pings(store: Store) -> int:
 
 
 async def test_quiet_subscription_stays(store: Store, doc: MakeDoc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "_PING_S", 0.01)
-    async with aclosing(store.action_changes()) as changes:
+    monkeypatch.setattr(entities, "_PING_S", 0.01)
+    async with aclosing(store.changes()) as changes:
         assert await anext(changes) is None
         before = await pings(store)
         change = asyncio.ensure_future(anext(changes))
         while await pings(store) < before + 3:
             assert not change.done()
         await store.put_action(doc(), b"1", expect=None)
-        assert await change == ActionKey(namespace="guest", name="hello")
+        assert await change == Change(number=1, collection="actions", namespace="guest", name="hello")
 
 
 async def test_silent_server_ends_the_subscription(server: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "_PING_S", 0.05)
-    async with aclosing(store.action_changes()) as changes:
+    monkeypatch.setattr(entities, "_PING_S", 0.05)
+    async with aclosing(store.changes()) as changes:
         assert await anext(changes) is None
         server.signal(signal.SIGSTOP)
         try:

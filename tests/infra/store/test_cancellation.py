@@ -23,7 +23,7 @@ async def ask(store: Store) -> NoReturn:
 
 async def follow(store: Store) -> NoReturn:
     while True:
-        async with aclosing(store.action_changes()) as changes:
+        async with aclosing(store.changes()) as changes:
             await anext(changes)  # its first word: it has subscribed
 
 

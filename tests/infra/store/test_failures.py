@@ -108,7 +108,7 @@ async def every_call(store: Store, entry: StreamEntry, record: Record, doc: Acti
         store.hold("r", "c1", 1.0),
         store.trim(max_age_s=1, max_count=1, max_bytes=1, now_unix_ms=1),
         store.usage(),
-        anext(store.action_changes()),
+        anext(store.changes()),
         return_exceptions=True,
     )
 
