@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from controller.api.entity import annotation, merged_parameters
 from controller.api.errors import ApiError
-from controller.api.schema import annotation
 from fallow.core.model import ActionSpec
 from fallow.infra import codec
 from fallow.infra.log import get_logger
@@ -186,11 +186,6 @@ def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str =
         components=tuple(doc.components),
         composition=composition,
     )
-
-
-def merged_parameters(*layers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parameters of later layers stand over those of earlier ones, key by key."""
-    return list({item["key"]: item for layer in layers for item in layer}.values())
 
 
 def _spec(doc: ActionDoc, packages: Sequence[PackageDoc], items: list[dict[str, Any]], caller: str) -> ActionSpec:

@@ -11,6 +11,7 @@ from aiohttp import web
 from controller.actions_cache import ActionsCache
 from controller.api import params
 from controller.api.code import Code, read_code, resolve_kind
+from controller.api.entity import CONCURRENT, EXISTS, PUT_TRIES, refuse_conflict, refuse_other_collection
 from controller.api.errors import ApiError, malformed, not_found, too_large
 from controller.api.http import Call, answer, dump, parse_object, read_body, require_json
 from controller.api.schema import MAX_CODE_BYTES, Bounds, Patch, entity, list_item, merged, read_patch
@@ -23,10 +24,6 @@ from fallow.infra.store import CodeMissing, Conflict, Store
 MAX_BODY_BYTES = 50 << 20
 LARGE_BODY_BYTES = 256 << 10  # parsing more than this would hold up the loop for a millisecond and longer
 MAX_LARGE_AT_ONCE = 4  # large bodies in memory
-EXISTS = "resource already exists"
-OTHER_COLLECTION = "Resource by this name exists but is not in this collection."
-CONCURRENT = "Concurrent modification to resource detected."
-_PUT_TRIES = 3
 
 
 class Actions:
@@ -58,13 +55,13 @@ class Actions:
         with_code = params.flag(request.query, "code", True)
         doc = await self._store.get_action(request.namespace, name)
         if doc is None:
-            await self._refuse_other_collection(request.namespace, name)
+            await refuse_other_collection(self._store, request.namespace, name, "actions")
             raise not_found()
         code = await self._code(doc) if with_code else None
         return answer(200, dump(entity(doc, code)), request.transaction_id)
 
     async def delete(self, request: Call, name: str) -> web.Response:
-        await self._refuse_other_collection(request.namespace, name)
+        await refuse_other_collection(self._store, request.namespace, name, "actions")
         doc = await self._store.delete_action(request.namespace, name)
         if doc is None:
             raise not_found()
@@ -104,7 +101,7 @@ class Actions:
         self, namespace: str, name: str, patch: Patch, code: Code | None, overwrite: bool
     ) -> ActionDoc:
         """Reads, merges, and puts what was merged if nobody changed it meanwhile; a few times, then 409."""
-        for _ in range(_PUT_TRIES):
+        for _ in range(PUT_TRIES):
             old = await self._store.get_action(namespace, name)
             if old is not None and not overwrite:
                 raise ApiError(409, EXISTS)
@@ -113,20 +110,12 @@ class Actions:
             try:
                 return await self._store.put_action(doc, content, expect=old.revision if old else None)
             except Conflict as e:
-                if e.collection not in ("", "actions"):
-                    raise ApiError(409, OTHER_COLLECTION) from None
-                if not overwrite:
-                    raise ApiError(409, EXISTS) from None
+                refuse_conflict(e, "actions", overwrite=overwrite)
             except CodeMissing:
                 raise ApiError(409, CONCURRENT) from None
             except CodecError as e:
                 raise malformed(f"The action holds a value that cannot be stored: {e}") from None
         raise ApiError(409, CONCURRENT)
-
-    async def _refuse_other_collection(self, namespace: str, name: str) -> None:
-        collection = await self._store.entity_collection(namespace, name)
-        if collection not in (None, "actions"):
-            raise ApiError(409, OTHER_COLLECTION)
 
     async def _code(self, doc: ActionDoc) -> Any:
         code = await self._store.get_code(doc.code_digest) if doc.code_digest else None

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from controller.api.code import BLACKBOX, DEFAULT_PYTHON, default_of
+from controller.api.entity import MAX_PARAMETERS_BYTES
 from controller.api.schema import (
     MAX_CONCURRENCY,
     MAX_LOGS_MB,
-    MAX_PARAMETERS_BYTES,
     MIN_MEMORY_MB,
     MIN_TIMEOUT_MS,
     Bounds,

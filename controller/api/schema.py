@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.api.code import BLACKBOX, Code
-from controller.api.errors import malformed, too_large
-from controller.api.http import dump, dump_given
+from controller.api.entity import Common, KeyValues, bounded, merged_annotations, read_common, shown
+from controller.api.errors import malformed
 from fallow.infra.records import ActionDoc
 
 MAX_CODE_BYTES = 48 << 20
-MAX_PARAMETERS_BYTES = 1 << 20
-MAX_KEYS = 10_000  # of parameters and of annotations, each
 MIN_TIMEOUT_MS = 100
 MIN_MEMORY_MB = 128
 MAX_LOGS_MB = 10
 MAX_CONCURRENCY = 1
 MAX_IMAGE_CHARACTERS = 512
-_VERSION = re.compile(r"\A(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\Z")
 
 _IMAGE = re.compile(
     r"\A(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"  # registry
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"  # path
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z"  # tag, digest
 )
-
-KeyValues = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +48,7 @@ class Patch:
     """What a PUT gives; None = not given, so an update leaves it as it is."""
 
     exec: Exec | None
-    parameters: KeyValues | None
-    annotations: KeyValues | None
-    del_annotations: tuple[str, ...]
-    version: str | None
-    publish: bool | None
+    common: Common
     timeout_ms: int | None
     memory_mb: int | None
     logs_mb: int | None
@@ -70,18 +60,14 @@ def read_patch(body: dict[str, Any], bounds: Bounds) -> Patch:
     limits = _limits(body.get("limits"))
     patch = Patch(
         exec=_exec(body["exec"]) if body.get("exec") is not None else None,
-        parameters=_key_values(body.get("parameters"), "parameters"),
-        annotations=_key_values(body.get("annotations"), "annotations"),
-        del_annotations=_names(body.get("delAnnotations")),
-        version=_version(body.get("version")),
-        publish=_boolean(body.get("publish"), "publish"),
+        common=read_common(body),
         timeout_ms=limits.get("timeout"),
         memory_mb=limits.get("memory"),
         logs_mb=limits.get("logs"),
         concurrency=limits.get("concurrency"),
     )
     _check_limits(patch, bounds)
-    _check_fallow_annotations(patch.annotations or [])
+    _check_fallow_annotations(patch.common.annotations or [])
     return patch
 
 
@@ -106,48 +92,6 @@ def _image(value: dict[str, Any]) -> str:
     if len(image) > MAX_IMAGE_CHARACTERS or not _IMAGE.match(image):
         raise malformed(f"'image' is {image[:MAX_IMAGE_CHARACTERS]!r}, which is no name of a container image.")
     return image
-
-
-def _key_values(value: Any, field: str) -> KeyValues | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) > MAX_KEYS:
-        raise malformed(f"{field} must be an array of at most {MAX_KEYS} objects with 'key' and 'value'.")
-    by_key: dict[str, dict[str, Any]] = {}
-    for item in value:
-        if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not item["key"]:
-            raise malformed(f"every item of {field} must be an object with 'key' (a string) and 'value'.")
-        kept = {"key": item["key"], "value": item.get("value")}
-        if field == "parameters" and item.get("init") is True:
-            kept["init"] = True
-        by_key[item["key"]] = kept
-    pairs = list(by_key.values())
-    size = len(dump_given(pairs))
-    if size > MAX_PARAMETERS_BYTES:
-        raise too_large(field, size, MAX_PARAMETERS_BYTES)
-    return pairs
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise malformed("delAnnotations must be an array of strings.")
-    return tuple(value)
-
-
-def _version(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not _VERSION.match(value):
-        raise malformed("version must be a string of the form 'major.minor.patch'.")
-    return value
-
-
-def _boolean(value: Any, field: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise malformed(f"{field} must be true or false.")
 
 
 def _limits(value: Any) -> dict[str, int]:
@@ -201,8 +145,9 @@ def merged(
     """
     if old is None and code is None:
         raise malformed("exec undefined")
+    common = patch.common
     base = old or ActionDoc(
-        namespace=namespace, name=name, version="0.0.0", revision="", updated_unix_ms=0, kind=code.kind if code else ""
+        namespace=namespace, name=name, version="", revision="", updated_unix_ms=0, kind=code.kind if code else ""
     )
     if code is not None and patch.exec is not None:
         base = replace(
@@ -216,11 +161,11 @@ def merged(
         )
     return replace(
         base,
-        version=patch.version or bumped(base.version),
+        version=common.next_version(old.version if old else None),
         updated_unix_ms=now_unix_ms,
-        publish=base.publish if patch.publish is None else patch.publish,
-        parameters=base.parameters if patch.parameters is None else patch.parameters,
-        annotations=_merged_annotations(base, patch),
+        publish=base.publish if common.publish is None else common.publish,
+        parameters=base.parameters if common.parameters is None else common.parameters,
+        annotations=_annotations(base, common),
         timeout_ms=patch.timeout_ms or base.timeout_ms,
         memory_mb=patch.memory_mb or base.memory_mb,
         logs_mb=base.logs_mb if patch.logs_mb is None else patch.logs_mb,
@@ -228,29 +173,12 @@ def merged(
     )
 
 
-def bumped(version: str) -> str:
-    """The next patch version: "0.0.1" after "0.0.0"."""
-    major, minor, patch = version.split(".")
-    return f"{major}.{minor}.{int(patch) + 1}"
-
-
-def _merged_annotations(base: ActionDoc, patch: Patch) -> KeyValues:
-    merged_by_key = {item["key"]: item["value"] for item in base.annotations}
-    for name in patch.del_annotations:
-        merged_by_key.pop(name, None)
-    merged_by_key.update({item["key"]: item["value"] for item in patch.annotations or []})
+def _annotations(base: ActionDoc, common: Common) -> KeyValues:
+    merged_by_key = {item["key"]: item["value"] for item in merged_annotations(base.annotations, common)}
     merged_by_key.setdefault("provide-api-key", False)
     merged_by_key.pop("exec", None)
     pairs = [{"key": key, "value": value} for key, value in merged_by_key.items()]
-    size = len(dump(pairs))
-    if size > MAX_PARAMETERS_BYTES:
-        raise too_large("annotations", size, MAX_PARAMETERS_BYTES)
-    return [*pairs, {"key": "exec", "value": base.kind}]
-
-
-def annotation(annotations: Sequence[dict[str, Any]], key: str) -> Any:
-    """The value of an annotation; None where there is none."""
-    return next((item["value"] for item in annotations if item["key"] == key), None)
+    return [*bounded(pairs, "annotations"), {"key": "exec", "value": base.kind}]
 
 
 def entity(doc: ActionDoc, code: str | None) -> dict[str, Any]:
@@ -270,18 +198,5 @@ def list_item(doc: ActionDoc) -> dict[str, Any]:
 
 
 def _common(doc: ActionDoc) -> dict[str, Any]:
-    package, _, name = doc.name.rpartition("/")
-    return {
-        "namespace": f"{doc.namespace}/{package}" if package else doc.namespace,
-        "name": name,
-        "version": doc.version,
-        "publish": doc.publish,
-        "updated": doc.updated_unix_ms,
-        "annotations": doc.annotations,
-        "limits": {
-            "timeout": doc.timeout_ms,
-            "memory": doc.memory_mb,
-            "logs": doc.logs_mb,
-            "concurrency": doc.concurrency,
-        },
-    }
+    limits = {"timeout": doc.timeout_ms, "memory": doc.memory_mb, "logs": doc.logs_mb, "concurrency": doc.concurrency}
+    return {**shown(doc), "limits": limits}
