@@ -30,6 +30,7 @@ from controller.internal import internal_app
 from controller.invocations import Invocations
 from controller.leases import Leases
 from controller.ledger import Ledger
+from controller.limits import NamespaceLimits
 from controller.links import Links
 from controller.monitor import Monitor, Provider
 from controller.own_calls import OwnCalls
@@ -37,6 +38,7 @@ from controller.peers import Peers
 from controller.recorder import Recorder
 from controller.stats import Stats
 from controller.stream_reader import StreamReader
+from controller.throttles import Throttles
 from controller.view import ClusterInfo
 from fallow.core.cluster.events import ControllersChanged, Ticked
 from fallow.core.cluster.state import ClusterLimits, ClusterState
@@ -44,6 +46,7 @@ from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
 from fallow.core.policies.base import Policy, make_policy
+from fallow.core.throttle import QUOTAS
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import LinkServer
 from fallow.infra.log import get_logger
@@ -111,6 +114,10 @@ class Controller:
             stats=self._stats,
             accepting=lambda: self._accepting,
         )
+        self._limits = NamespaceLimits(store, QUOTAS[settings.limits])
+        self._throttles = Throttles(
+            quota_of=self._limits.quota, ledger=self._ledger, controllers=lambda: self._info.controllers
+        )
         self._bounds = Bounds(max_timeout_ms=round(settings.max_timeout_s * 1000), max_memory_mb=settings.max_memory_mb)
         self._actions = Actions(store=store, cache=self._cache, peers=self._peers, bounds=self._bounds)
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
@@ -127,7 +134,9 @@ class Controller:
         )
         return Router(
             auth=Authenticator(self._store, self._settings.operator_key),
-            invoke=Invoke(actions=self._cache, invocations=self._invocations, stats=self._stats),
+            invoke=Invoke(
+                actions=self._cache, invocations=self._invocations, throttles=self._throttles, stats=self._stats
+            ),
             actions=self._actions,
             activations=Activations(self._store, stories),
             admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
@@ -136,7 +145,7 @@ class Controller:
             offered=lambda: self._peers.offered,
             live=lambda: self._peers.live,
             invokers=self._info.invokers,
-            calls_at_once=self._settings.in_flight_calls,
+            limits=self._limits,
         )
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] | None = None) -> None:

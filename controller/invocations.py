@@ -124,7 +124,9 @@ class Invocations:
 
         Raises ApiError 429 where the stream is full, StoreError.
         """
-        if isinstance(await self._store.accept(self._entry(call)), StreamFull):
+        with self._ledger.entering(call):
+            accepted = await self._store.accept(self._entry(call))
+        if isinstance(accepted, StreamFull):
             raise throttled(STREAM_FULL, 2.0)
 
     def _entry(self, call: InFlight, *, running_attempt: int = 0, controller_id: str = "") -> StreamEntry:

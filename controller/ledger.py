@@ -8,7 +8,9 @@ that is away for long shows as refused calls and never as lost ones.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fallow.core.model import Activation, ActivationId, RefusalReason, VmId, VmKind
@@ -90,6 +92,7 @@ class Ledger:
         self._max_bytes = max_bytes
         self._calls: dict[ActivationId, InFlight] = {}
         self._unrecorded: dict[VmId, dict[ActivationId, None]] = {}  # answered calls by the VM that answered
+        self._running: Counter[str] = Counter()  # open calls that VMs run, by the namespace they are made for
         self.bytes_held = 0
 
     def __len__(self) -> int:
@@ -109,6 +112,30 @@ class Ledger:
     def room(self) -> int:
         """How many more calls may be taken, by number; 0 also where the bytes are used up."""
         return max(0, self._max_calls - len(self._calls)) if self.bytes_held < self._max_bytes else 0
+
+    def running_of(self, namespace: str) -> int:
+        """Calls of that namespace that an invoker is to answer, or that are being entered into the stream; O(1).
+
+        A composition is not among them: of it counts the component that runs.
+        """
+        return self._running[namespace]
+
+    @contextmanager
+    def entering(self, call: InFlight) -> Iterator[None]:
+        """A call that is on its way into the stream counts as running until it stands there."""
+        self._count(call, 1)
+        try:
+            yield
+        finally:
+            self._count(call, -1)
+
+    def _count(self, call: InFlight, step: int) -> None:
+        if call.composition:
+            return
+        namespace = call.activation.action.caller_namespace
+        self._running[namespace] += step
+        if not self._running[namespace]:
+            del self._running[namespace]
 
     @property
     def durable(self) -> int:
@@ -130,9 +157,12 @@ class Ledger:
         call.bytes_held = len(call.args) + _CALL_OVERHEAD_BYTES
         self.bytes_held += call.bytes_held
         self._calls[call.activation.id] = call
+        self._count(call, 1)
 
     def answered(self, call: InFlight, record: Record, vm_id: VmId | None) -> None:
         """The outcome is accepted: it is kept until recorded, and the arguments are not needed any more."""
+        if call.record is None:
+            self._count(call, -1)
         call.record = record
         call.args = b""
         self.bytes_held -= call.bytes_held
@@ -152,7 +182,9 @@ class Ledger:
         if call is None:
             return None
         self.bytes_held -= call.bytes_held
-        if call.record is not None and call.vm_id is not None:
+        if call.record is None:
+            self._count(call, -1)
+        elif call.vm_id is not None:
             at_vm = self._unrecorded.get(call.vm_id)
             if at_vm is not None:
                 at_vm.pop(activation_id, None)

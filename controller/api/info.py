@@ -15,11 +15,12 @@ from controller.api.schema import (
     Bounds,
 )
 from fallow import __version__
+from fallow.core.throttle import Quota
 
 _MB = 1 << 20
 
 
-def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], calls_at_once: int) -> dict[str, Any]:
+def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], quota: Quota) -> dict[str, Any]:
     """`GET /`: durations in milliseconds, sizes in bytes."""
     kinds = sorted({DEFAULT_PYTHON, *offered} - {BLACKBOX})
     return {
@@ -27,9 +28,9 @@ def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], 
         "support": {"github": "https://github.com/apache/openwhisk/issues", "slack": "http://slack.openwhisk.org"},
         "api_paths": ["/api/v1"],
         "limits": {
-            "actions_per_minute": calls_at_once * 60,
-            "triggers_per_minute": calls_at_once * 60,
-            "concurrent_actions": calls_at_once,
+            "actions_per_minute": quota.invocations_per_minute,
+            "triggers_per_minute": quota.fires_per_minute,
+            "concurrent_actions": quota.concurrent_invocations,
             "sequence_length": 50,
             "default_min_action_duration": MIN_TIMEOUT_MS,
             "default_max_action_duration": bounds.max_timeout_ms,
@@ -80,12 +81,12 @@ def api_info() -> dict[str, Any]:
     }
 
 
-def namespace_limits(bounds: Bounds, calls_at_once: int) -> dict[str, Any]:
+def namespace_limits(bounds: Bounds, quota: Quota) -> dict[str, Any]:
     """`GET /namespaces/_/limits`: sizes of actions in MB, times in milliseconds, parameters in bytes."""
     return {
-        "invocationsPerMinute": calls_at_once * 60,
-        "concurrentInvocations": calls_at_once,
-        "firesPerMinute": calls_at_once * 60,
+        "invocationsPerMinute": quota.invocations_per_minute,
+        "concurrentInvocations": quota.concurrent_invocations,
+        "firesPerMinute": quota.fires_per_minute,
         "minActionMemory": MIN_MEMORY_MB,
         "maxActionMemory": bounds.max_memory_mb,
         "minActionLogs": 0,

@@ -15,6 +15,7 @@ from controller.auth import plain_key
 from controller.invocations import ID_HEADER, Caller, Invocations
 from controller.ledger import Answered, Elsewhere, Expired, InFlight, Refused, Reply
 from controller.stats import Stats
+from controller.throttles import Throttles
 from fallow.core.model import RefusalReason, Status
 from fallow.infra.records import Record
 from fallow.infra.store import StoreError
@@ -27,9 +28,10 @@ _MAX_TRACEPARENT = 64
 class Invoke:
     """The route."""
 
-    def __init__(self, *, actions: ActionsCache, invocations: Invocations, stats: Stats) -> None:
+    def __init__(self, *, actions: ActionsCache, invocations: Invocations, throttles: Throttles, stats: Stats) -> None:
         self._actions = actions
         self._invocations = invocations
+        self._throttles = throttles
         self._stats = stats
 
     async def invoke(self, request: Call, name: str) -> web.Response:
@@ -54,6 +56,7 @@ class Invoke:
         )
 
     async def _invoke(self, request: Call, name: str) -> web.Response:
+        await self._throttles.invoke(request.identity.namespace)
         body = await read_body(request.request, MAX_ARGS_BYTES)
         blocking = params.flag(request.query, "blocking", False)
         wait_s = params.blocking_wait_s(request.query) if blocking else 0.0

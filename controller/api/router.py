@@ -19,6 +19,7 @@ from controller.api.http import CORS, Call, answer, dump, refusal, transaction_i
 from controller.api.invoke import Invoke
 from controller.api.schema import Bounds
 from controller.auth import Authenticator
+from controller.limits import NamespaceLimits
 from controller.stats import Stats
 from fallow.infra import metrics
 from fallow.infra.log import get_logger
@@ -44,7 +45,7 @@ class Router:
         offered: Callable[[], tuple[str, ...]],
         live: Callable[[], frozenset[str]],
         invokers: Callable[[], dict[str, str]],
-        calls_at_once: int,
+        limits: NamespaceLimits,
     ) -> None:
         self._auth = auth
         self._invoke = invoke
@@ -56,7 +57,7 @@ class Router:
         self._offered = offered
         self._live = live
         self._invokers = invokers
-        self._calls_at_once = calls_at_once
+        self._limits = limits
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The request door: every answer leaves here, and nothing but answers."""
@@ -101,7 +102,7 @@ class Router:
                 return web.Response(text="pong", headers={**CORS, "X-Request-ID": transaction})
             case "/":
                 _only(request, "GET", "HEAD")
-                body = info.service_info(self._bounds, self._offered(), self._live(), self._calls_at_once)
+                body = info.service_info(self._bounds, self._offered(), self._live(), self._limits.default)
             case "/api/v1" | "/api/v1/":
                 _only(request, "GET", "HEAD")
                 body = info.api_info()
@@ -145,7 +146,8 @@ class Router:
             case ["limits"] | ["limits", ""]:
                 call.own_only()
                 _only(request, "GET")
-                return answer(200, dump(info.namespace_limits(self._bounds, self._calls_at_once)), transaction)
+                quota = await self._limits.quota(call.namespace)
+                return answer(200, dump(info.namespace_limits(self._bounds, quota)), transaction)
             case _:
                 raise not_found()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fallow.core.model import VmKind
+from fallow.core.throttle import QUOTAS
 from fallow.infra.log import FORMATS, LEVELS
 from fallow.infra.tasks import FatalError
 
@@ -64,6 +65,7 @@ class ControllerSettings(CommonSettings):
     provider_url: str = ""  # unix:///path of the fleet's socket; "" = no provider
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
+    limits: str = "wide"  # what a namespace may do where nothing else is set for it: wide | openwhisk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,7 @@ _CHOICES: Mapping[str, Collection[str]] = {
     "log_format": FORMATS,
     "kind": tuple(kind.value for kind in VmKind),
     "backend": ("process", "docker"),
+    "limits": tuple(QUOTAS),
 }
 _MAX_PORT = 65535
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

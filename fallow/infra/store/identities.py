@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import secrets
 
+from fallow.core.throttle import Overrides
 from fallow.infra.records import Identity
-from fallow.infra.store import keys
+from fallow.infra.store import keys, scripts
 from fallow.infra.store.connection import Connection
 from fallow.infra.store.errors import StoreError
 
 _MIN_SECRET = 32  # one SHA-256 protects only what cannot be guessed
+_LIMITS = tuple(field.name for field in dataclasses.fields(Overrides))
 
 
 class IdentityStore:
@@ -60,6 +63,18 @@ class IdentityStore:
             [("DEL", keys.identity(uuid)), ("SREM", keys.identities(), uuid)],
         )
         return bool(removed)
+
+    async def put_limits(self, namespace: str, overrides: Overrides) -> None:
+        """Sets what the namespace may do other than the default, in place of what was set before."""
+        given = {name: limit for name, limit in dataclasses.asdict(overrides).items() if limit is not None}
+        fields = [part for item in given.items() for part in item]
+        await self._connection.run(
+            scripts.PUT_LIMITS, [keys.limits(namespace), keys.change_number()], [namespace, keys.changes(), *fields]
+        )
+
+    async def get_limits(self, namespace: str) -> Overrides:
+        reply = await self._connection.call("HMGET", keys.limits(namespace), *_LIMITS)
+        return Overrides(**{n: None if v is None else int(v) for n, v in zip(_LIMITS, reply, strict=True)})
 
 
 def _hash(salt: bytes, secret: str) -> bytes:

@@ -33,6 +33,11 @@ def identities() -> str:
     return f"{_PREFIX}identities"
 
 
+def limits(namespace: str) -> str:
+    """HASH of the limits set for a namespace, by name; for others the default holds. put_limits. No TTL."""
+    return f"{_PREFIX}limits:{namespace}"
+
+
 # Entities and code.
 
 

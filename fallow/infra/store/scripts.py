@@ -29,6 +29,7 @@ LIST_RECORDS = _load("list_records")
 LIVE_CONTROLLERS = _load("live_controllers")
 PUT_ACTION = _load("put_action")
 PUT_ENTITY = _load("put_entity")
+PUT_LIMITS = _load("put_limits")
 RECORDS = _load("records")
 RELEASE = _load("release")
 REMOVE_CONSUMER = _load("remove_consumer")
@@ -47,6 +48,7 @@ ALL = (
     LIVE_CONTROLLERS,
     PUT_ACTION,
     PUT_ENTITY,
+    PUT_LIMITS,
     RECORDS,
     RELEASE,
     REMOVE_CONSUMER,
