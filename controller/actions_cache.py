@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from controller.api.entity import annotation, merged_parameters
-from controller.api.errors import ApiError
+from controller.api.errors import ApiError, forbidden
+from controller.packaging import layers, missing
 from fallow.core.model import ActionSpec
 from fallow.infra import codec
 from fallow.infra.log import get_logger
@@ -60,8 +61,8 @@ class ActionsCache:
     async def get(self, namespace: str, name: str, caller: str = "") -> Deployed | None:
         """`caller` is the invoking namespace, "" = the action's own. None = no such action.
 
-        Raises ApiError 403 for what the caller may not invoke, StoreUnavailable where it is not known here and the
-        store is away.
+        Raises ApiError 403 for what the caller may not invoke and 422 for a binding to itself, StoreUnavailable where
+        it is not known here and the store is away.
         """
         key = (caller or namespace, namespace, name)
         if key in self._fresh or (self._away and key in self._known):
@@ -85,26 +86,15 @@ class ActionsCache:
                 raise forbidden(f"{namespace}/{name}")
             doc = await self._store.get_action(namespace, name)
             return None if doc is None else deploy(doc, caller=caller)
-        package = await self._store.get_entity(PackageDoc, namespace, package_name)
-        if caller != namespace and (package is None or not package.publish or package.binding):
-            raise forbidden(f"{namespace}/{name}")
-        if package is None:
+        packages = await layers(self._store, namespace, package_name, caller)
+        if not packages:
             return None
-        packages = [package]
-        if package.binding:
-            provider = await self._provider(package, name)
-            if provider is None:
-                return None
-            packages = [provider, package]
         doc = await self._store.get_action(packages[0].namespace, f"{packages[0].name}/{action_name}")
         return None if doc is None else deploy(doc, packages, caller=caller)
 
-    async def _provider(self, binding: PackageDoc, name: str) -> PackageDoc | None:
-        namespace, _, package = binding.binding.partition("/")
-        provider = await self._store.get_entity(PackageDoc, namespace, package)
-        if namespace != binding.namespace and (provider is None or not provider.publish):
-            raise forbidden(f"{namespace}/{package}/{name.rpartition('/')[2]}")
-        return None if provider is None or provider.binding else provider
+    async def missing(self, namespace: str, name: str) -> ApiError:
+        """What to answer about an action that `get` did not find: 404, or 409 where another entity has its name."""
+        return await missing(self._store, namespace, name)
 
     def _keep(self, key: _Key, deployed: Deployed, *, fresh: bool) -> Deployed:
         """`fresh` is False where a change was heard of while the documents were on their way here."""
@@ -160,10 +150,6 @@ class ActionsCache:
             self._fresh.difference_update([key for key in self._fresh if "/" in key[2]])
         elif change.collection == "actions":
             self._fresh.difference_update(self._addressed.get((change.namespace, change.name), ()))
-
-
-def forbidden(resource: str) -> ApiError:
-    return ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
 
 
 def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str = "") -> Deployed:

@@ -18,7 +18,9 @@ from controller.actions_cache import ActionsCache
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
+from controller.api.bodies import Bodies
 from controller.api.invoke import Invoke
+from controller.api.packages import Packages
 from controller.api.router import Router
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
@@ -106,6 +108,11 @@ class Controller:
             strategy=settings.strategy,
         )
         self._cache = ActionsCache(store)
+        self._bounds = Bounds(
+            max_timeout_ms=round(settings.max_timeout_s * 1000),
+            max_memory_mb=settings.max_memory_mb,
+            deprecated_kinds=frozenset(filter(None, map(str.strip, settings.deprecated_kinds.split(",")))),
+        )
         self._invocations = Invocations(
             controller_id=self.id,
             ledger=self._ledger,
@@ -113,13 +120,21 @@ class Controller:
             store=store,
             stats=self._stats,
             accepting=lambda: self._accepting,
+            deprecated_kinds=self._bounds.deprecated_kinds,
         )
         self._limits = NamespaceLimits(store, QUOTAS[settings.limits])
         self._throttles = Throttles(
             quota_of=self._limits.quota, ledger=self._ledger, controllers=lambda: self._info.controllers
         )
-        self._bounds = Bounds(max_timeout_ms=round(settings.max_timeout_s * 1000), max_memory_mb=settings.max_memory_mb)
-        self._actions = Actions(store=store, cache=self._cache, peers=self._peers, bounds=self._bounds)
+        self._bodies = Bodies()
+        self._actions = Actions(
+            store=store,
+            cache=self._cache,
+            peers=self._peers,
+            bounds=self._bounds,
+            bodies=self._bodies,
+            quota_of=self._limits.quota,
+        )
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
         self.api_url = ""
         self.link_url = ""
@@ -138,6 +153,7 @@ class Controller:
                 actions=self._cache, invocations=self._invocations, throttles=self._throttles, stats=self._stats
             ),
             actions=self._actions,
+            packages=Packages(store=self._store, cache=self._cache, bodies=self._bodies),
             activations=Activations(self._store, stories),
             admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
             stats=self._stats,
@@ -154,7 +170,7 @@ class Controller:
         Raises FatalError where an address cannot be listened on, and whatever ends one of the loops.
         """
         async with AsyncExitStack() as stack:
-            stack.callback(self._actions.close)
+            stack.callback(self._bodies.close)
             stack.callback(self._own_calls.close)
             internal = web.AppRunner(
                 internal_app(self._links, self._info, lambda: self._accepting),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from controller.actions_cache import Deployed
-from controller.api.errors import STOPPING, ApiError, throttled, unavailable
+from controller.api.errors import STOPPING, ApiError, runtime_gone, throttled, unavailable
 from controller.dispatcher import Dispatcher
 from controller.ledger import Answered, Expired, InFlight, Ledger, Reply
 from controller.stats import Stats
@@ -56,6 +56,7 @@ class Invocations:
         store: Store,
         stats: Stats,
         accepting: Callable[[], bool],
+        deprecated_kinds: frozenset[str] = frozenset(),
     ) -> None:
         self._controller_id = controller_id
         self._ledger = ledger
@@ -63,9 +64,12 @@ class Invocations:
         self._store = store
         self._stats = stats
         self._accepting = accepting
+        self._deprecated_kinds = deprecated_kinds
 
     def admit(self, deployed: Deployed) -> None:
-        """Raises ApiError 503 where no call is taken now, or none of this action ever."""
+        """Raises ApiError 503 where no call is taken now, or none of this action ever; 400 for a deprecated kind."""
+        if deployed.spec.kind in self._deprecated_kinds:
+            raise runtime_gone(deployed.spec.kind)
         if not self._accepting():
             raise unavailable(STOPPING)
         if not deployed.composition:

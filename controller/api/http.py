@@ -13,7 +13,16 @@ from typing import Any, NoReturn
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from controller.api.errors import COMPRESSED, NOT_JSON, TOO_DEEP, ApiError, malformed, too_large, unavailable
+from controller.api.errors import (
+    COMPRESSED,
+    NOT_JSON,
+    TOO_DEEP,
+    ApiError,
+    forbidden,
+    malformed,
+    too_large,
+    unavailable,
+)
 from controller.api.params import Query
 from fallow.infra.records import Identity
 
@@ -48,8 +57,7 @@ class Call:
     def own_only(self, *name: str) -> None:
         """Raises ApiError 403 where it is about another namespace; `name` is what is asked for there."""
         if self.foreign:
-            resource = "/".join([self.namespace, *[part for part in name if part]])
-            raise ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
+            raise forbidden("/".join([self.namespace, *[part for part in name if part]]))
 
 
 def transaction_id(request: web.BaseRequest) -> str:

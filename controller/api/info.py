@@ -45,24 +45,29 @@ def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], 
             "min_action_logs": 0,
             "max_action_logs": MAX_LOGS_MB * _MB,
         },
-        "runtimes": _runtimes(kinds, live),
+        "runtimes": _runtimes(kinds, live, bounds.deprecated_kinds),
     }
 
 
-def _runtimes(kinds: Sequence[str], live: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+def _runtimes(
+    kinds: Sequence[str], live: Collection[str], deprecated: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    current = tuple(kind for kind in kinds if kind not in deprecated)
+    live = tuple(kind for kind in live if kind not in deprecated)
     families: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds:
         family = kind.partition(":")[0]
-        default = default_of(family, live=live, offered=kinds)
-        families.setdefault(family, []).append(_runtime(kind, is_default=kind == default))
+        default = default_of(family, live=live, offered=current)
+        runtime = _runtime(kind, is_default=kind == default, deprecated=kind in deprecated)
+        families.setdefault(family, []).append(runtime)
     return families
 
 
-def _runtime(kind: str, *, is_default: bool) -> dict[str, Any]:
+def _runtime(kind: str, *, is_default: bool, deprecated: bool) -> dict[str, Any]:
     return {
         "kind": kind,
         "image": f"fallow/{kind.replace(':', '-')}",
-        "deprecated": False,
+        "deprecated": deprecated,
         "default": is_default,
         "attached": True,
         "requireMain": False,

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from controller.actions_cache import ActionsCache, Deployed
 from controller.api import params
-from controller.api.errors import ApiError, not_found, throttled, unavailable
+from controller.api.errors import ApiError, throttled, unavailable
 from controller.api.http import Call, answer, dump, dump_given, parse_object, read_body, refusal, require_json
 from controller.api.records import HTTP_STATUS, is_array, record_json
 from controller.auth import plain_key
@@ -65,7 +65,7 @@ class Invoke:
             require_json(request.request)
         deployed = await self._actions.get(request.namespace, name, request.identity.namespace)
         if deployed is None:
-            raise not_found()
+            raise await self._actions.missing(request.namespace, name)
         args = merged_args(deployed, body)
         self._invocations.admit(deployed)
         with_key = deployed.spec.provide_api_key or bool(deployed.composition)

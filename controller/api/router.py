@@ -17,6 +17,7 @@ from controller.api.admin import Admin
 from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
 from controller.api.invoke import Invoke
+from controller.api.packages import Packages
 from controller.api.schema import Bounds
 from controller.auth import Authenticator
 from controller.limits import NamespaceLimits
@@ -38,6 +39,7 @@ class Router:
         auth: Authenticator,
         invoke: Invoke,
         actions: Actions,
+        packages: Packages,
         activations: Activations,
         admin: Admin,
         stats: Stats,
@@ -50,6 +52,7 @@ class Router:
         self._auth = auth
         self._invoke = invoke
         self._actions = actions
+        self._packages = packages
         self._activations = activations
         self._admin = admin
         self._stats = stats
@@ -140,6 +143,8 @@ class Router:
         match rest:
             case ["actions", *name]:
                 return await self._action(call, name)
+            case ["packages", *name]:
+                return await self._package(call, name)
             case ["activations", *which]:
                 call.own_only(*which)
                 return await self._activation(call, which)
@@ -153,9 +158,12 @@ class Router:
 
     async def _action(self, call: Call, name: list[str]) -> web.Response:
         if not name or name == [""]:
-            call.own_only()
             _only(call.request, "GET")
             return await self._actions.list(call)
+        if name[1:] in ([""], ["", ""]):  # clients add a slash to the package's name, and people one more
+            if call.method != "GET":
+                raise not_found()
+            return await self._actions.list_package(call, params.check_name(name[0]))
         if len(name) > 2:
             raise not_found()
         action = "/".join(map(params.check_name, name))
@@ -163,16 +171,32 @@ class Router:
             case "POST":
                 return await self._invoke.invoke(call, action)
             case "GET":
-                call.own_only(action)
                 return await self._actions.get(call, action)
             case "PUT":
-                call.own_only(action)
                 return await self._actions.put(call, action)
             case "DELETE":
-                call.own_only(action)
                 return await self._actions.delete(call, action)
             case _:
                 raise not_allowed("GET", "PUT", "DELETE", "POST")
+
+    async def _package(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._packages.list(call)
+        if len(name) > 1:
+            raise not_found()
+        package = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._packages.get(call, package)
+            case "PUT":
+                call.own_only(package)
+                return await self._packages.put(call, package)
+            case "DELETE":
+                call.own_only(package)
+                return await self._packages.delete(call, package)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE")
 
     async def _activation(self, call: Call, which: list[str]) -> web.Response:
         _only(call.request, "GET")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.actions_cache import SEQUENCE
 from controller.api.code import BLACKBOX, Code
-from controller.api.entity import Common, KeyValues, bounded, merged_annotations, read_common, shown
-from controller.api.errors import malformed
+from controller.api.entity import Common, KeyValues, bounded, merged_annotations, merged_parameters, read_common, shown
+from controller.api.errors import ApiError, malformed
 from fallow.infra.records import ActionDoc
 
 MAX_CODE_BYTES = 48 << 20
@@ -31,6 +33,7 @@ class Bounds:
 
     max_timeout_ms: int
     max_memory_mb: int
+    deprecated_kinds: frozenset[str] = frozenset()  # may be read and deleted, neither put nor invoked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Patch:
     memory_mb: int | None
     logs_mb: int | None
     concurrency: int | None
+    instances: int | None
 
 
 def read_patch(body: dict[str, Any], bounds: Bounds) -> Patch:
@@ -65,6 +69,7 @@ def read_patch(body: dict[str, Any], bounds: Bounds) -> Patch:
         memory_mb=limits.get("memory"),
         logs_mb=limits.get("logs"),
         concurrency=limits.get("concurrency"),
+        instances=limits.get("instances"),
     )
     _check_limits(patch, bounds)
     _check_fallow_annotations(patch.common.annotations or [])
@@ -100,7 +105,7 @@ def _limits(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         raise malformed("limits must be an object.")
     found: dict[str, int] = {}
-    for name in ("timeout", "memory", "logs", "concurrency"):
+    for name in ("timeout", "memory", "logs", "concurrency", "instances"):
         number = value.get(name)
         if number is None:
             continue
@@ -115,12 +120,19 @@ def _check_limits(patch: Patch, bounds: Bounds) -> None:
     _in_range(patch.memory_mb, MIN_MEMORY_MB, bounds.max_memory_mb, "memory size", " MB")
     _in_range(patch.logs_mb, 0, MAX_LOGS_MB, "log size", " MB")
     _in_range(patch.concurrency, 1, MAX_CONCURRENCY, "concurrency", "")
+    _in_range(patch.instances, 1, None, "max action instance concurrency", "")
 
 
-def _in_range(value: int | None, least: int, most: int, what: str, unit: str) -> None:
+def check_instances(patch: Patch, most: int) -> None:
+    """Raises ApiError 400 for more containers than the action's namespace may have calls at once."""
+    if patch.instances is not None and patch.instances > most:
+        raise ApiError(400, f"Max action instance concurrency must not exceed your namespace concurrency of {most}.")
+
+
+def _in_range(value: int | None, least: int, most: int | None, what: str, unit: str) -> None:
     if value is None:
         return
-    if value > most:
+    if most is not None and value > most:
         raise malformed(f"{what} {value}{unit} exceeds allowed threshold of {most}{unit}")
     if value < least:
         raise malformed(f"{what} {value}{unit} below allowed threshold of {least}{unit}")
@@ -158,31 +170,47 @@ def merged(
             image=patch.exec.image,
             code_digest=code.digest,
             code_bytes=len(code.content),
+            components=[],
         )
     return replace(
         base,
         version=common.next_version(old.version if old else None),
         updated_unix_ms=now_unix_ms,
         publish=base.publish if common.publish is None else common.publish,
-        parameters=base.parameters if common.parameters is None else common.parameters,
-        annotations=_annotations(base, common),
+        parameters=_parameters(old, patch),
+        annotations=_annotations(base, common, new=old is None),
         timeout_ms=patch.timeout_ms or base.timeout_ms,
         memory_mb=patch.memory_mb or base.memory_mb,
         logs_mb=base.logs_mb if patch.logs_mb is None else patch.logs_mb,
         concurrency=patch.concurrency or base.concurrency,
+        instances=patch.instances or base.instances,
     )
 
 
-def _annotations(base: ActionDoc, common: Common) -> KeyValues:
+def _parameters(old: ActionDoc | None, patch: Patch) -> KeyValues:
+    """A sequence's name its components: they are no action's that it is changed into, and cannot be put alone."""
+    given = patch.common.parameters
+    if old is None:
+        return given or []
+    if old.kind == SEQUENCE:
+        return old.parameters if patch.exec is None else given or []
+    return old.parameters if given is None else given
+
+
+def _annotations(base: ActionDoc, common: Common, *, new: bool) -> KeyValues:
     merged_by_key = {item["key"]: item["value"] for item in merged_annotations(base.annotations, common)}
-    merged_by_key.setdefault("provide-api-key", False)
+    if new:
+        merged_by_key.setdefault("provide-api-key", False)
     merged_by_key.pop("exec", None)
     pairs = [{"key": key, "value": value} for key, value in merged_by_key.items()]
     return [*bounded(pairs, "annotations"), {"key": "exec", "value": base.kind}]
 
 
-def entity(doc: ActionDoc, code: str | None) -> dict[str, Any]:
-    """The action as GET, PUT and DELETE show it; `code` None leaves `exec.code` out."""
+def entity(doc: ActionDoc, code: str | None, inherited: Sequence[KeyValues] = ()) -> dict[str, Any]:
+    """The action as GET, PUT and DELETE show it; `code` None leaves `exec.code` out.
+
+    `inherited`: parameters of its package, and of the binding to that through which it is read.
+    """
     executable: dict[str, Any] = {"kind": doc.kind, "binary": doc.binary}
     if doc.image is not None:
         executable["image"] = doc.image
@@ -190,7 +218,7 @@ def entity(doc: ActionDoc, code: str | None) -> dict[str, Any]:
         executable["code"] = code
     if doc.main is not None:
         executable["main"] = doc.main
-    return {**_common(doc), "exec": executable, "parameters": doc.parameters}
+    return {**_common(doc), "exec": executable, "parameters": merged_parameters(*inherited, doc.parameters)}
 
 
 def list_item(doc: ActionDoc) -> dict[str, Any]:
@@ -199,4 +227,6 @@ def list_item(doc: ActionDoc) -> dict[str, Any]:
 
 def _common(doc: ActionDoc) -> dict[str, Any]:
     limits = {"timeout": doc.timeout_ms, "memory": doc.memory_mb, "logs": doc.logs_mb, "concurrency": doc.concurrency}
+    if doc.instances is not None:
+        limits["instances"] = doc.instances
     return {**shown(doc), "limits": limits}

@@ -65,6 +65,7 @@ class ControllerSettings(CommonSettings):
     provider_url: str = ""  # unix:///path of the fleet's socket; "" = no provider
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
+    deprecated_kinds: str = ""  # "python:3.9,...": actions of them may be read and deleted, neither put nor invoked
     limits: str = "wide"  # what a namespace may do where nothing else is set for it: wide | openwhisk
 
 
