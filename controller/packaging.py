@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.api.entity import OTHER_COLLECTION
+from controller.api.entity import OTHER_COLLECTION, refuse_other_collection
 from controller.api.errors import ApiError, forbidden, not_found
 from fallow.infra.records import PackageDoc
 from fallow.infra.store import Store
@@ -33,6 +33,15 @@ async def layers(store: Store, namespace: str, name: str, caller: str) -> tuple[
 def _open(package: PackageDoc | None) -> bool:
     """Other namespaces may read and use it."""
     return package is not None and package.publish and not package.binding
+
+
+async def readable(store: Store, namespace: str, name: str, caller: str) -> tuple[PackageDoc, ...]:
+    """`layers`, at least one: raises ApiError 404 where there are none, 409 where the name is no package's, too."""
+    found = await layers(store, namespace, name, caller)
+    if not found:
+        await refuse_other_collection(store, namespace, name, "packages")
+        raise not_found(f"{namespace}/{name}")
+    return found
 
 
 async def missing(store: Store, namespace: str, name: str) -> ApiError:

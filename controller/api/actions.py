@@ -15,7 +15,7 @@ from controller.api.entity import CONCURRENT, EXISTS, PUT_TRIES, refuse_conflict
 from controller.api.errors import ApiError, malformed, not_found, runtime_gone, too_large
 from controller.api.http import Call, answer, dump, parse_object
 from controller.api.schema import MAX_CODE_BYTES, Bounds, Patch, check_instances, entity, list_item, merged, read_patch
-from controller.packaging import layers, missing
+from controller.packaging import missing, readable
 from controller.peers import Peers
 from fallow.core.throttle import Quota
 from fallow.infra.clock import unix_ms
@@ -51,11 +51,8 @@ class Actions:
 
     async def list_package(self, request: Call, package: str) -> web.Response:
         """Those of one package; through a binding, of the package it stands for."""
-        documents = await layers(self._store, request.namespace, package, request.identity.namespace)
-        if not documents:
-            await refuse_other_collection(self._store, request.namespace, package, "packages")
-            raise not_found(f"{request.namespace}/{package}")
-        return await self._listed(request, documents[0].namespace, documents[0].name)
+        stands, *_ = await readable(self._store, request.namespace, package, request.identity.namespace)
+        return await self._listed(request, stands.namespace, stands.name)
 
     async def _listed(self, request: Call, namespace: str, package: str | None) -> web.Response:
         page = params.page(request.query, "actions")
@@ -71,10 +68,7 @@ class Actions:
         namespace, package, action = request.namespace, *_parted(name)
         documents: tuple[PackageDoc, ...] = ()
         if package:
-            documents = await layers(self._store, namespace, package, request.identity.namespace)
-            if not documents:
-                await refuse_other_collection(self._store, namespace, package, "packages")
-                raise not_found(f"{namespace}/{package}")
+            documents = await readable(self._store, namespace, package, request.identity.namespace)
             namespace, action = documents[0].namespace, f"{documents[0].name}/{action}"
         else:
             request.own_only(name)
@@ -122,7 +116,7 @@ class Actions:
         patch = read_patch(parse_object(body), self._bounds)
         if patch.exec is None:
             return patch, None
-        size = len(patch.exec.code)
+        size = len(patch.exec.code.encode("utf-8", "surrogatepass"))
         if size > MAX_CODE_BYTES:
             raise too_large("exec", size, MAX_CODE_BYTES)
         kind = resolve_kind(

@@ -18,7 +18,7 @@ from controller.api.package_schema import (
     package_item,
     read_package,
 )
-from controller.packaging import layers
+from controller.packaging import readable
 from fallow.infra.clock import unix_ms
 from fallow.infra.records import ActionDoc, PackageDoc
 from fallow.infra.store import NotEmpty, Store
@@ -51,10 +51,7 @@ class Packages:
         return _listed(request, page, 0, docs)
 
     async def get(self, request: Call, name: str) -> web.Response:
-        documents = await layers(self._store, request.namespace, name, request.identity.namespace)
-        if not documents:
-            await refuse_other_collection(self._store, request.namespace, name, "packages")
-            raise not_found(f"{request.namespace}/{name}")
+        documents = await readable(self._store, request.namespace, name, request.identity.namespace)
         provider = documents[0]
         actions: list[ActionDoc] = []
         while chunk := await self._store.list_actions(

@@ -156,7 +156,7 @@ def merged(
     `code` is None where the body has no `exec`. Raises ApiError 400 for a new action without one.
     """
     if old is None and code is None:
-        raise malformed("exec undefined")
+        raise ApiError(400, "exec undefined")
     common = patch.common
     base = old or ActionDoc(
         namespace=namespace, name=name, version="", revision="", updated_unix_ms=0, kind=code.kind if code else ""
