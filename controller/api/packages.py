@@ -28,7 +28,7 @@ RESERVED = frozenset({"default"})  # what the paths of web actions call no packa
 NO_PROVIDER = "Binding references a package that does not exist."
 NO_PACKAGE = "Cannot bind to a resource that is not a package."
 NO_CHAIN = "Cannot bind to another package binding."
-_CHUNK = 200  # documents read at once where all of them are wanted
+_CHUNK = 50  # documents read at once where all of them are wanted: each may hold a megabyte of parameters
 
 
 class Packages:

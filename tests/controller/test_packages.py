@@ -278,6 +278,38 @@ async def test_packages_put_at_once_are_put_one_after_the_other(cluster) -> None
     assert (await ok(call("GET", "packages/pkg")))["parameters"] == winner["parameters"]
 
 
+async def test_no_action_outlives_its_package(cluster) -> None:
+    call = cluster.client.call
+    await ok(call("PUT", "packages/pkg", {}))
+    puts = [call("PUT", f"actions/pkg/a{i}", {"exec": EXEC}) for i in range(12)]
+    put = await asyncio.gather(*puts[:4], call("DELETE", "packages/pkg?force=true"), *puts[4:])
+    assert {answer.status for answer in put} <= {200, 404, 409}
+    left = [item["name"] for item in await ok(call("GET", "actions"))]
+    package = await call("GET", "packages/pkg")
+    if package.status == 404:
+        assert left == []
+    else:
+        assert sorted(item["name"] for item in package.json["actions"]) == sorted(left)
+        await ok(call("DELETE", "packages/pkg?force=true"))
+
+
+async def test_many_and_large_ones(cluster) -> None:
+    call = cluster.client.call
+    large = json.dumps({"parameters": pairs(a="x" * 300_000), "publish": True}).encode()
+    await ok(call("PUT", "packages/pkg", data=large))
+    assert len((await ok(call("GET", "packages/pkg")))["parameters"][0]["value"]) == 300_000
+    names = [f"a{i}" for i in range(51)]
+    for name in names:
+        await ok(call("PUT", f"actions/pkg/{name}", {"exec": EXEC}))
+    assert sorted(item["name"] for item in (await ok(call("GET", "packages/pkg")))["actions"]) == sorted(names)
+    assert len(await ok(call("GET", "actions/pkg/"))) == 30
+    assert len(await ok(call("GET", "actions/pkg/?limit=0"))) == 51
+    text = "Package not empty (contains 51 entities). Set force param or delete package contents."
+    assert refused(await call("DELETE", "packages/pkg")) == (409, text)
+    await ok(call("DELETE", "packages/pkg?force=true"))
+    assert await ok(call("GET", "actions?count=true")) == {"actions": 0}
+
+
 async def test_another_controller_hears_of_a_package(cluster, boot, until) -> None:
     await cluster.join()
     await ok(cluster.client.call("PUT", "packages/pkg", {"parameters": pairs(p=1)}))
