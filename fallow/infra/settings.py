@@ -65,6 +65,9 @@ class ControllerSettings(CommonSettings):
     provider_url: str = ""  # unix:///path of the fleet's socket; "" = no provider
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
+    allow_well_known_keys: bool = (
+        False  # those that stand in OpenWhisk's repository: for clients that have them built in
+    )
     limits: str = "wide"  # what a namespace may do where nothing else is set for it: wide | openwhisk
 
 
