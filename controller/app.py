@@ -29,6 +29,7 @@ from controller.auth import Authenticator
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
 from controller.internal import internal_app
+from controller.invalidation import Invalidation
 from controller.invocations import Invocations
 from controller.leases import Leases
 from controller.ledger import Ledger
@@ -107,7 +108,8 @@ class Controller:
             policy=settings.policy,
             strategy=settings.strategy,
         )
-        self._cache = ActionsCache(store)
+        self._invalidation = Invalidation(controller_id=self.id, store=store, lease_s=settings.lease_s)
+        self._cache = ActionsCache(store, self._invalidation)
         self._bounds = Bounds(
             max_timeout_ms=round(settings.max_timeout_s * 1000),
             max_memory_mb=settings.max_memory_mb,
@@ -122,7 +124,7 @@ class Controller:
             accepting=lambda: self._accepting,
             deprecated_kinds=self._bounds.deprecated_kinds,
         )
-        self._limits = NamespaceLimits(store, QUOTAS[settings.limits])
+        self._limits = NamespaceLimits(store, self._invalidation, QUOTAS[settings.limits])
         self._throttles = Throttles(
             quota_of=self._limits.quota, ledger=self._ledger, controllers=lambda: self._info.controllers
         )
@@ -135,6 +137,11 @@ class Controller:
             bodies=self._bodies,
             quota_of=self._limits.quota,
         )
+        self._auth = Authenticator(
+            store, settings.operator_key, self._invalidation, allow_well_known=settings.allow_well_known_keys
+        )
+        for cache in (self._cache, self._limits, self._auth):
+            self._invalidation.add(cache)
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
         self.api_url = ""
         self.link_url = ""
@@ -148,7 +155,7 @@ class Controller:
             live=lambda: self._info.controllers,
         )
         return Router(
-            auth=Authenticator(self._store, self._settings.operator_key),
+            auth=self._auth,
             invoke=Invoke(
                 actions=self._cache, invocations=self._invocations, throttles=self._throttles, stats=self._stats
             ),
@@ -162,6 +169,7 @@ class Controller:
             live=lambda: self._peers.live,
             invokers=self._info.invokers,
             limits=self._limits,
+            settled=self._invalidation.settled,
         )
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] | None = None) -> None:
@@ -186,7 +194,12 @@ class Controller:
             told = self._settings.actions_url or self.api_url
             lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=told)
             leases = Leases(
-                store=self._store, lease=lease, ttl_s=self._settings.lease_s, changed=self._controllers_changed
+                store=self._store,
+                lease=lease,
+                ttl_s=self._settings.lease_s,
+                changed=self._controllers_changed,
+                renewed=self._invalidation.lease_renewed,
+                not_renewed=self._invalidation.lease_not_renewed,
             )
             await self._grant_guest()
             await leases.renew()
@@ -237,7 +250,8 @@ class Controller:
             ("recorder", self._recorder.run()),
             ("errands", self._errands.run()),
             ("close links", self._peers.close_dropped()),
-            ("actions", self._cache.follow_changes()),
+            ("changes", self._invalidation.follow()),
+            ("seen changes", self._invalidation.note()),
             ("trim", every(TRIM_PERIOD_S, self._trim)),
         ]
         if self._settings.target_cores > 0:

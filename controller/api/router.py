@@ -6,7 +6,7 @@ There is one handler below the HTTP server and no chain of middlewares: the path
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -48,6 +48,7 @@ class Router:
         live: Callable[[], frozenset[str]],
         invokers: Callable[[], dict[str, str]],
         limits: NamespaceLimits,
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._auth = auth
         self._invoke = invoke
@@ -61,6 +62,7 @@ class Router:
         self._live = live
         self._invokers = invokers
         self._limits = limits
+        self._settled = settled  # returns once no controller uses what was replaced here
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The request door: every answer leaves here, and nothing but answers."""
@@ -90,7 +92,10 @@ class Router:
         if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "namespaces":
             if request.method == "OPTIONS":
                 return _preflight(transaction)
-            return await self._namespaces(request, [urllib.parse.unquote(p) for p in parts[4:]], query, transaction)
+            response = await self._namespaces(request, [urllib.parse.unquote(p) for p in parts[4:]], query, transaction)
+            if request.method in ("PUT", "DELETE"):
+                await self._settled()
+            return response
         if len(parts) > 3 and parts[1] == "admin" and parts[2] == "v1":
             self._auth.require_operator(request.headers.get("Authorization"))
             return await self._admin.route(request, [urllib.parse.unquote(p) for p in parts[3:]], transaction)

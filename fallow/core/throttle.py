@@ -50,7 +50,7 @@ class Excess:
     """A call that is over a limit: what to say of it, and when another one may pass."""
 
     text: str
-    retry_after_s: float
+    retry_after_s: int  # whole seconds, as the header has them
 
 
 def share(limit: int, controllers: int) -> int:
@@ -77,8 +77,9 @@ class MinuteCounts:
         self._counts[namespace] = counted
         if counted <= allowed:
             return None
+        left_ms = MINUTE_MS - now_unix_ms % MINUTE_MS
         text = f"Too many requests in the last minute (count: {counted}, allowed: {allowed})."
-        return Excess(text=text, retry_after_s=(MINUTE_MS - now_unix_ms % MINUTE_MS) / 1000)
+        return Excess(text=text, retry_after_s=-(-left_ms // 1000))
 
 
 def at_once(in_flight: int, allowed: int) -> Excess | None:
@@ -86,4 +87,4 @@ def at_once(in_flight: int, allowed: int) -> Excess | None:
     if in_flight < allowed:
         return None
     text = f"Too many concurrent requests in flight (count: {in_flight}, allowed: {allowed})."
-    return Excess(text=text, retry_after_s=1.0)
+    return Excess(text=text, retry_after_s=1)

@@ -66,6 +66,7 @@ class ControllerSettings(CommonSettings):
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
     deprecated_kinds: str = ""  # "python:3.9,...": actions of them may be read and deleted, neither put nor invoked
+    allow_well_known_keys: bool = False  # those in OpenWhisk's repository: for clients that have them built in
     limits: str = "wide"  # what a namespace may do where nothing else is set for it: wide | openwhisk
 
 

@@ -288,7 +288,11 @@ class Cluster:
 async def running(redis_url: str, **settings: Any) -> AsyncIterator[Cluster]:
     """A controller of its own process's making, but in this loop."""
     all_settings = ControllerSettings(
-        redis_url=redis_url, join_secret=SECRET, link_port=0, operator_key=OPERATOR_KEY, **{"port": 0, **settings}
+        redis_url=redis_url,
+        join_secret=SECRET,
+        link_port=0,
+        operator_key=OPERATOR_KEY,
+        **{"port": 0, "allow_well_known_keys": True, **settings},
     )
     async with AsyncExitStack() as stack:
         store = await Store.open(redis_url)

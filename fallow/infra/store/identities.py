@@ -34,6 +34,7 @@ class IdentityStore:
         await self._connection.pipeline(
             [("HSET", keys.identity(uuid), *fields), ("SADD", keys.identities(), uuid)],
         )
+        await self._announce("identities", f"{namespace}/{uuid}")
         return identity
 
     async def authenticate(self, uuid: str, secret: str) -> Identity | None:
@@ -62,15 +63,21 @@ class IdentityStore:
         removed, _ = await self._connection.pipeline(
             [("DEL", keys.identity(uuid)), ("SREM", keys.identities(), uuid)],
         )
+        await self._announce("identities", f"/{uuid}")
         return bool(removed)
+
+    async def _announce(self, collection: str, who: str) -> None:
+        await self._connection.run(scripts.ANNOUNCE, [keys.change_number()], [keys.changes(), collection, who])
 
     async def put_limits(self, namespace: str, overrides: Overrides) -> None:
         """Sets what the namespace may do other than the default, in place of what was set before."""
+        key = keys.limits(namespace)
         given = {name: limit for name, limit in dataclasses.asdict(overrides).items() if limit is not None}
-        fields = [part for item in given.items() for part in item]
-        await self._connection.run(
-            scripts.PUT_LIMITS, [keys.limits(namespace), keys.change_number()], [namespace, keys.changes(), *fields]
-        )
+        unset = [name for name in _LIMITS if name not in given]
+        commands = [("HDEL", key, *unset)] if unset else []
+        commands += [("HSET", key, name, str(limit)) for name, limit in given.items()]
+        await self._connection.pipeline(commands)
+        await self._announce("limits", f"{namespace}/")
 
     async def get_limits(self, namespace: str) -> Overrides:
         reply = await self._connection.call("HMGET", keys.limits(namespace), *_LIMITS)
