@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 import fallow.core.policies  # noqa: F401 - registers the policies
-from controller.actions_cache import ActionsCache
+from controller.actions_cache import CONDUCTOR, SEQUENCE, ActionsCache
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
@@ -26,6 +26,9 @@ from controller.api.schema import Bounds
 from controller.api.server import ApiServer
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
+from controller.compositions.conductor import ConductorRunner
+from controller.compositions.parts import Parts
+from controller.compositions.sequence import SequenceRunner
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
 from controller.internal import internal_app
@@ -143,6 +146,9 @@ class Controller:
         for cache in (self._cache, self._limits, self._auth):
             self._invalidation.add(cache)
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
+        parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
+        self._own_calls.register(SEQUENCE, SequenceRunner(parts))
+        self._own_calls.register(CONDUCTOR, ConductorRunner(parts))
         self.api_url = ""
         self.link_url = ""
 

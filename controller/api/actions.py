@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from controller.actions_cache import ActionsCache
-from controller.api import params
+from controller.api import params, sequences
 from controller.api.bodies import Bodies
 from controller.api.code import Code, read_code, resolve_kind
 from controller.api.entity import CONCURRENT, EXISTS, PUT_TRIES, refuse_conflict, refuse_other_collection
@@ -91,6 +91,8 @@ class Actions:
         overwrite = params.flag(request.query, "overwrite", False)
         await self._require_writable(request, name)
         patch, code = await self._bodies.read(request.request, self._read)
+        if patch.exec is not None and patch.exec.components is not None:
+            patch, code = await sequences.checked(patch, self._cache, request.namespace, name), sequences.NO_CODE
         if patch.instances is not None:
             check_instances(patch, (await self._quota_of(request.namespace)).concurrent_invocations)
         doc = await self._store_put(request.namespace, name, patch, code, overwrite)
@@ -114,7 +116,7 @@ class Actions:
     def _read(self, body: bytes) -> tuple[Patch, Code | None]:
         """Reads and checks the body; runs in a thread where it is large."""
         patch = read_patch(parse_object(body), self._bounds)
-        if patch.exec is None:
+        if patch.exec is None or patch.exec.components is not None:
             return patch, None
         size = len(patch.exec.code.encode("utf-8", "surrogatepass"))
         if size > MAX_CODE_BYTES:

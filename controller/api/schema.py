@@ -44,6 +44,7 @@ class Exec:
     code: str
     main: str | None
     image: str | None = None  # blackbox only
+    components: tuple[str, ...] | None = None  # of a sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,20 @@ def _exec(value: Any) -> Exec:
     kind, code, main = value.get("kind"), value.get("code"), value.get("main")
     if not isinstance(kind, str) or not kind:
         raise malformed("'kind' must be a string defined in 'exec'.")
+    if kind == SEQUENCE:
+        return Exec(kind=kind, code="", main=None, components=_components(value.get("components")))
     if code is not None and not isinstance(code, str):
         raise malformed(f"'code' must be a string defined in 'exec' for '{kind}' actions.")
     if main is not None and (not isinstance(main, str) or not main):
         raise malformed("'main' must be a string if defined in 'exec'.")
     return Exec(kind=kind, code=code or "", main=main, image=_image(value) if kind == BLACKBOX else None)
+
+
+def _components(value: Any) -> tuple[str, ...]:
+    """As the client named them."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise malformed("'components' must be an array of strings defined in 'exec' for 'sequence' actions.")
+    return tuple(value)
 
 
 def _image(value: dict[str, Any]) -> str:
@@ -170,7 +180,7 @@ def merged(
             image=patch.exec.image,
             code_digest=code.digest,
             code_bytes=len(code.content),
-            components=[],
+            components=list(patch.exec.components or ()),
         )
     return replace(
         base,
@@ -211,7 +221,10 @@ def entity(doc: ActionDoc, code: str | None, inherited: Sequence[KeyValues] = ()
 
     `inherited`: parameters of its package, and of the binding to that through which it is read.
     """
-    executable: dict[str, Any] = {"kind": doc.kind, "binary": doc.binary}
+    if doc.kind == SEQUENCE:
+        executable: dict[str, Any] = {"kind": SEQUENCE, "components": [f"/{name}" for name in doc.components]}
+        return {**_common(doc), "exec": executable, "parameters": merged_parameters(*inherited, doc.parameters)}
+    executable = {"kind": doc.kind, "binary": doc.binary}
     if doc.image is not None:
         executable["image"] = doc.image
     if code is not None and (code or doc.kind != BLACKBOX):

@@ -211,7 +211,11 @@ class FakeInvoker:
 def record_of(spec: ActionSpec, run: Run, result: Result, vm_id: str) -> Record:
     return Record(
         activation_id=run.activation_id,
-        namespace=spec.namespace,
+        namespace=spec.caller_namespace,
+        action_namespace=spec.namespace if spec.caller else "",
+        binding=spec.binding,
+        cause=run.cause,
+        caused_by=run.caused_by,
         name=spec.name,
         version=spec.version,
         subject=run.subject,
