@@ -137,6 +137,13 @@ class Ledger:
         if not self._running[namespace]:
             del self._running[namespace]
 
+    def under_way(self) -> Iterator[tuple[str, str]]:
+        """Id and "namespace/[package/]action" of the calls that have not ended yet, oldest first; O(n)."""
+        for call in self._calls.values():
+            if call.record is None:
+                action = call.activation.action
+                yield call.activation.id, f"{action.namespace}/{action.name}"
+
     @property
     def durable(self) -> int:
         """Calls here that have an entry in the stream; O(n)."""
