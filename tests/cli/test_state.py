@@ -27,7 +27,7 @@ def test_a_guest_key_that_everybody_knows_is_refused(tmp_path: Path) -> None:
     state.prepare()
     assert guest_key(state) == state.secret("guest")
     (tmp_path / "guest.key").write_text(OPENWHISK_GUEST + "\n")
-    with pytest.raises(CliError, match="guest.key is refused\n.*public repository"):
+    with pytest.raises(CliError, match=r"guest\.key is refused\n.*public repository"):
         guest_key(state)
 
 

@@ -93,8 +93,8 @@ async def test_a_burst_that_nobody_waits_for_is_counted_on_its_way(boot, clock) 
         await cluster.client.put_echo()
         answers = await asyncio.gather(*(cluster.client.call("POST", "actions/echo") for _ in range(50)))
         accepted = [answer for answer in answers if answer.status == 202]
-        assert {answer.status for answer in answers} == {202, 429}
-        await invoker.got(len(accepted))
+        assert len(accepted) == 5
+        await invoker.got(5)
         assert (await cluster.client.call("POST", "actions/echo")).status == 429
         invoker.released.set()
 
