@@ -24,6 +24,7 @@ from controller.api.packages import Packages
 from controller.api.router import Router
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
+from controller.api.tenants import Tenants
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
 from controller.compositions.conductor import ConductorRunner
@@ -53,6 +54,7 @@ from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
 from fallow.core.policies.base import Policy, make_policy
 from fallow.core.throttle import QUOTAS
+from fallow.infra import tenant_keys
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import LinkServer
 from fallow.infra.log import get_logger
@@ -81,6 +83,7 @@ class Controller:
         self._settings = settings
         self._store = store
         self._accepting = False
+        self._reader: StreamReader | None = None  # once it runs
         self.id = ControllerId(settings.controller_id or f"c-{secrets.token_hex(4)}")
         store.configure_limits(stream_entries=settings.stream_entries, stream_bytes=settings.stream_bytes)
         policy, strategy = _deciders(settings)
@@ -168,7 +171,7 @@ class Controller:
             actions=self._actions,
             packages=Packages(store=self._store, cache=self._cache, bodies=self._bodies),
             activations=Activations(self._store, stories),
-            admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
+            admin=Admin(info=self._info, peers=self._peers, tenants=self._tenants(), stories=stories),
             stats=self._stats,
             bounds=self._bounds,
             offered=lambda: self._peers.offered,
@@ -176,6 +179,16 @@ class Controller:
             invokers=self._info.invokers,
             limits=self._limits,
             settled=self._invalidation.settled,
+            disable=self.disable,
+        )
+
+    def _tenants(self) -> Tenants:
+        return Tenants(
+            store=self._store,
+            auth=self._auth,
+            limits=self._limits,
+            settled=self._invalidation.settled,
+            allow_well_known=self._settings.allow_well_known_keys,
         )
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] | None = None) -> None:
@@ -187,7 +200,7 @@ class Controller:
             stack.callback(self._bodies.close)
             stack.callback(self._own_calls.close)
             internal = web.AppRunner(
-                internal_app(self._links, self._info, lambda: self._accepting),
+                internal_app(self._links, self._info, self._ledger, lambda: self._accepting),
                 access_log=None,
                 shutdown_timeout=CLOSE_S,
             )
@@ -209,7 +222,7 @@ class Controller:
             )
             await self._grant_guest()
             await leases.renew()
-            reader = self._reader(leases)
+            self._reader = reader = self._stream_reader(leases)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(loop, name=name) for name, loop in self._loops(leases, reader)]
                 self._accepting = True
@@ -217,7 +230,7 @@ class Controller:
                 if ready is not None:
                     ready()
                 await stop.wait()
-                await self._drain(reader)
+                await self._drain()
                 await leases.release()
                 await self._links.close()
                 for task in tasks:
@@ -232,12 +245,14 @@ class Controller:
         """Raises FatalError."""
         if not self._settings.guest_key:
             return
+        if tenant_keys.is_well_known(self._settings.guest_key) and not self._settings.allow_well_known_keys:
+            raise FatalError(f"guest_key cannot be granted. {tenant_keys.WELL_KNOWN}")
         try:
             await self._store.put_key(GUEST, self._settings.guest_key)
         except StoreError as e:
             raise FatalError(f"guest_key cannot be granted: {e}") from None
 
-    def _reader(self, leases: Leases) -> StreamReader:
+    def _stream_reader(self, leases: Leases) -> StreamReader:
         return StreamReader(
             controller_id=self.id,
             store=self._store,
@@ -299,10 +314,16 @@ class Controller:
         except StoreError as e:
             _log.warning("records not trimmed", error=str(e))
 
-    async def _drain(self, reader: StreamReader) -> None:
+    def disable(self) -> bool:
+        """From here on no new call is taken, from clients or from the stream; what runs may end. False = so already."""
+        was_accepting, self._accepting = self._accepting, False
+        if self._reader is not None:
+            self._reader.stopped = True
+        return was_accepting
+
+    async def _drain(self) -> None:
         """No new calls; those whose client waits may end, and records get written, within the deadline."""
-        self._accepting = False
-        reader.stopped = True
+        self.disable()
         try:
             async with asyncio.timeout(DRAIN_S):
                 if waiters := self._ledger.waiters():

@@ -137,9 +137,14 @@ class Invocations:
 
         Raises ApiError 429 where the stream is full, StoreError.
         """
-        with self._ledger.entering(call):
-            accepted = await self._store.accept(self._entry(call))
-        if isinstance(accepted, StreamFull):
+        self._ledger.entering(call)
+        entered = False
+        try:
+            entered = not isinstance(await self._store.accept(self._entry(call)), StreamFull)
+        finally:
+            if not entered:
+                self._ledger.not_entering(call.activation.id)
+        if not entered:
             raise throttled(STREAM_FULL, 2.0)
 
     def _entry(self, call: InFlight, *, running_attempt: int = 0, controller_id: str = "") -> StreamEntry:

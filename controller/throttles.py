@@ -26,12 +26,19 @@ class Throttles:
         self._invocations = MinuteCounts()
         self._fires = MinuteCounts()
 
-    async def invoke(self, namespace: str) -> None:
+    async def invoke(self, namespace: str) -> Quota:
         """Counts one invocation on behalf of the namespace. Raises ApiError 429 where it is over a limit."""
         quota = await self._quota_of(namespace)
-        controllers = self._controllers()
-        _refuse(self._invocations.count(namespace, share(quota.invocations_per_minute, controllers), unix_ms()))
-        _refuse(at_once(self._ledger.running_of(namespace), share(quota.concurrent_invocations, controllers)))
+        allowed = share(quota.invocations_per_minute, self._controllers())
+        _refuse(self._invocations.count(namespace, allowed, unix_ms()))
+        self.at_once(namespace, quota)
+        return quota
+
+    def at_once(self, namespace: str, quota: Quota) -> None:
+        """To be asked again where something was waited for between `invoke` and the call's start: others may have
+        started meanwhile. Raises ApiError 429."""
+        allowed = share(quota.concurrent_invocations, self._controllers())
+        _refuse(at_once(self._ledger.running_of(namespace), allowed))
 
     async def fire(self, namespace: str) -> None:
         """Counts one fired trigger of the namespace. Raises ApiError 429 where it is over the limit."""

@@ -13,6 +13,8 @@ from fallow_cli.cmd_calibrate import calibrate
 from fallow_cli.cmd_cluster import down, status, up
 from fallow_cli.cmd_compare import compare
 from fallow_cli.cmd_demo import demo
+from fallow_cli.cmd_key import key
+from fallow_cli.cmd_limits import limits
 from fallow_cli.cmd_replay import replay
 from fallow_cli.cmd_service import env, setup
 from fallow_cli.cmd_vm import vm
@@ -38,7 +40,23 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "fallow", "_FALLOW_COMPLETE").source())
 
 
-for command in (up, down, status, demo, compare, calibrate, action, activation, why, vm, replay, setup, env):
+for command in (
+    up,
+    down,
+    status,
+    demo,
+    compare,
+    calibrate,
+    action,
+    activation,
+    why,
+    vm,
+    key,
+    limits,
+    replay,
+    setup,
+    env,
+):
     cli.add_command(command)
 
 

@@ -101,4 +101,5 @@ def namespace_limits(bounds: Bounds, quota: Quota) -> dict[str, Any]:
         "minActionConcurrency": 1,
         "maxActionConcurrency": MAX_CONCURRENCY,
         "maxParameterSize": MAX_PARAMETERS_BYTES,
+        "maxActionInstances": quota.concurrent_invocations,
     }

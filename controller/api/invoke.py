@@ -56,7 +56,7 @@ class Invoke:
         )
 
     async def _invoke(self, request: Call, name: str) -> web.Response:
-        await self._throttles.invoke(request.identity.namespace)
+        quota = await self._throttles.invoke(request.identity.namespace)
         body = await read_body(request.request, MAX_ARGS_BYTES)
         blocking = params.flag(request.query, "blocking", False)
         wait_s = params.blocking_wait_s(request.query) if blocking else 0.0
@@ -67,6 +67,7 @@ class Invoke:
         if deployed is None:
             raise await self._actions.missing(request.namespace, name)
         args = merged_args(deployed, body)
+        self._throttles.at_once(request.identity.namespace, quota)
         self._invocations.admit(deployed)
         with_key = deployed.spec.provide_api_key or bool(deployed.composition)
         call = self._invocations.new(deployed, args, caller_of(request, with_key=with_key), blocking=blocking)

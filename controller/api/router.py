@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from controller.api import info, params
+from controller.api import info, params, sdk
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
@@ -27,6 +27,7 @@ from fallow.infra.log import get_logger
 from fallow.infra.store import StoreError, StoreFull
 
 _log = get_logger("controller.api")
+_RIGHT_FOR = {"GET": "READ", "PUT": "PUT", "DELETE": "DELETE", "POST": "ACTIVATE"}
 STORE_FULL = "The platform's store is full. Delete what is not needed, or ask the operator for more memory."
 
 
@@ -49,6 +50,7 @@ class Router:
         invokers: Callable[[], dict[str, str]],
         limits: NamespaceLimits,
         settled: Callable[[], Awaitable[None]],
+        disable: Callable[[], bool],
     ) -> None:
         self._auth = auth
         self._invoke = invoke
@@ -62,6 +64,7 @@ class Router:
         self._live = live
         self._invokers = invokers
         self._limits = limits
+        self._disable = disable
         self._settled = settled  # returns once no controller uses what was replaced here
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -102,12 +105,12 @@ class Router:
         return self._outside_namespaces(request, path, transaction)
 
     def _outside_namespaces(self, request: web.BaseRequest, path: str, transaction: str) -> web.Response:
-        if request.method == "OPTIONS" and path.startswith("/api/v1"):
+        if request.method == "OPTIONS":
             return _preflight(transaction)
         match path:
             case "/ping":
                 _only(request, "GET", "HEAD")
-                return web.Response(text="pong", headers={**CORS, "X-Request-ID": transaction})
+                return _plain(b"pong", transaction)
             case "/":
                 _only(request, "GET", "HEAD")
                 body = info.service_info(self._bounds, self._offered(), self._live(), self._limits.default)
@@ -120,7 +123,16 @@ class Router:
                 body = self._invokers()
             case "/metrics":
                 self._auth.require_operator(request.headers.get("Authorization"))
-                return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+                return _plain(metrics.render(), transaction, metrics.CONTENT_TYPE)
+            case "/blackbox.tar.gz":
+                _only(request, "GET", "HEAD")
+                return _plain(sdk.blackbox(), transaction, sdk.CONTENT_TYPE)
+            case "/disable":
+                self._auth.require_operator(request.headers.get("Authorization"))
+                _only(request, "POST")
+                return _plain(
+                    b"controller disabled" if self._disable() else b"controller already disabled", transaction
+                )
             case _:
                 raise not_found()
         return answer(200, dump(body), transaction)
@@ -145,6 +157,7 @@ class Router:
         namespace, *rest = parts
         if namespace != "_":
             call.namespace = params.check_namespace(namespace)
+        call.require(_RIGHT_FOR.get(request.method), *rest[1:])
         match rest:
             case ["actions", *name]:
                 return await self._action(call, name)
@@ -218,6 +231,10 @@ class Router:
                 return await self._activations.why(call, activation_id)
             case _:
                 raise not_found()
+
+
+def _plain(body: bytes, transaction: str, content_type: str = "text/plain; charset=utf-8") -> web.Response:
+    return web.Response(body=body, headers={**CORS, "X-Request-ID": transaction, "Content-Type": content_type})
 
 
 def _preflight(transaction: str) -> web.Response:

@@ -24,7 +24,7 @@ def schema() -> str:
 
 
 def identity(uuid: str) -> str:
-    """HASH namespace, subject, salt, hash of one key. put_key. No TTL."""
+    """HASH namespace, subject, rights, salt, hash of one key. put_key. No TTL."""
     return f"{_PREFIX}identity:{uuid}"
 
 
