@@ -22,9 +22,11 @@ from controller.api.bodies import Bodies
 from controller.api.invoke import Invoke
 from controller.api.packages import Packages
 from controller.api.router import Router
+from controller.api.rules import Rules
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
 from controller.api.tenants import Tenants
+from controller.api.triggers import Triggers
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
 from controller.compositions.conductor import ConductorRunner
@@ -32,6 +34,7 @@ from controller.compositions.parts import Parts
 from controller.compositions.sequence import SequenceRunner
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
+from controller.firing import Firing
 from controller.internal import internal_app
 from controller.invalidation import Invalidation
 from controller.invocations import Invocations
@@ -148,6 +151,7 @@ class Controller:
         )
         for cache in (self._cache, self._limits, self._auth):
             self._invalidation.add(cache)
+        self._firing = Firing(store=store, actions=self._cache, invocations=self._invocations)
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
         parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
         self._own_calls.register(SEQUENCE, SequenceRunner(parts))
@@ -170,6 +174,8 @@ class Controller:
             ),
             actions=self._actions,
             packages=Packages(store=self._store, cache=self._cache, bodies=self._bodies),
+            triggers=Triggers(store=self._store, bodies=self._bodies, firing=self._firing, throttles=self._throttles),
+            rules=Rules(store=self._store, actions=self._cache, bodies=self._bodies),
             activations=Activations(self._store, stories),
             admin=Admin(info=self._info, peers=self._peers, tenants=self._tenants(), stories=stories),
             stats=self._stats,

@@ -18,7 +18,9 @@ from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, 
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
 from controller.api.invoke import Invoke
 from controller.api.packages import Packages
+from controller.api.rules import Rules
 from controller.api.schema import Bounds
+from controller.api.triggers import Triggers
 from controller.auth import Authenticator
 from controller.limits import NamespaceLimits
 from controller.stats import Stats
@@ -41,6 +43,8 @@ class Router:
         invoke: Invoke,
         actions: Actions,
         packages: Packages,
+        triggers: Triggers,
+        rules: Rules,
         activations: Activations,
         admin: Admin,
         stats: Stats,
@@ -56,6 +60,8 @@ class Router:
         self._invoke = invoke
         self._actions = actions
         self._packages = packages
+        self._triggers = triggers
+        self._rules = rules
         self._activations = activations
         self._admin = admin
         self._stats = stats
@@ -163,6 +169,12 @@ class Router:
                 return await self._action(call, name)
             case ["packages", *name]:
                 return await self._package(call, name)
+            case ["triggers", *name]:
+                call.own_only(*name)
+                return await self._trigger(call, name)
+            case ["rules", *name]:
+                call.own_only(*name)
+                return await self._rule(call, name)
             case ["activations", *which]:
                 call.own_only(*which)
                 return await self._activation(call, which)
@@ -215,6 +227,44 @@ class Router:
                 return await self._packages.delete(call, package)
             case _:
                 raise not_allowed("GET", "PUT", "DELETE")
+
+    async def _trigger(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._triggers.list(call)
+        if len(name) > 1:
+            raise not_found()
+        trigger = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._triggers.get(call, trigger)
+            case "PUT":
+                return await self._triggers.put(call, trigger)
+            case "DELETE":
+                return await self._triggers.delete(call, trigger)
+            case "POST":
+                return await self._triggers.fire(call, trigger)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE", "POST")
+
+    async def _rule(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._rules.list(call)
+        if len(name) > 1:
+            raise not_found()
+        rule = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._rules.get(call, rule)
+            case "PUT":
+                return await self._rules.put(call, rule)
+            case "DELETE":
+                return await self._rules.delete(call, rule)
+            case "POST":
+                return await self._rules.set_status(call, rule)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE", "POST")
 
     async def _activation(self, call: Call, which: list[str]) -> web.Response:
         _only(call.request, "GET")
