@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
 from contextlib import aclosing
 from typing import Any
 
@@ -156,3 +159,22 @@ async def test_what_was_seen_is_forgotten_with_the_lease(store) -> None:
     await store.release_lease("c")
     await store.renew_lease(lease, 60.0)
     assert await store.behind("me") == (1, ["c"])
+
+
+async def test_warm_calls_survive_the_absence_of_the_store(boot, until) -> None:
+    async with boot(lease_s=0.4) as cluster:
+        invoker = await cluster.join()
+        await put(cluster, 1)
+        assert await used(cluster) == 1
+        info = (await cluster.store._connection.call("INFO", "server")).decode()
+        found = re.search(r"^process_id:(\d+)", info, re.MULTILINE)
+        assert found is not None
+        invoker.records = False
+        os.kill(int(found[1]), signal.SIGKILL)
+        lapsed = asyncio.get_running_loop().time() + 0.5
+
+        async def without_a_lease() -> bool:
+            assert await used(cluster) == 1
+            return asyncio.get_running_loop().time() > lapsed
+
+        await until(without_a_lease)
