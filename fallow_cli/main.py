@@ -15,8 +15,12 @@ from fallow_cli.cmd_compare import compare
 from fallow_cli.cmd_demo import demo
 from fallow_cli.cmd_key import key
 from fallow_cli.cmd_limits import limits
+from fallow_cli.cmd_namespace import list_all, namespace
+from fallow_cli.cmd_package import package
 from fallow_cli.cmd_replay import replay
+from fallow_cli.cmd_rule import rule
 from fallow_cli.cmd_service import env, setup
+from fallow_cli.cmd_trigger import trigger
 from fallow_cli.cmd_vm import vm
 
 
@@ -48,6 +52,11 @@ for command in (
     compare,
     calibrate,
     action,
+    package,
+    trigger,
+    rule,
+    namespace,
+    list_all,
     activation,
     why,
     vm,
