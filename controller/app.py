@@ -27,6 +27,7 @@ from controller.api.schema import Bounds
 from controller.api.server import ApiServer
 from controller.api.tenants import Tenants
 from controller.api.triggers import Triggers
+from controller.api.web import WebActions
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
 from controller.compositions.conductor import ConductorRunner
@@ -176,6 +177,9 @@ class Controller:
             packages=Packages(store=self._store, cache=self._cache, bodies=self._bodies),
             triggers=Triggers(store=self._store, bodies=self._bodies, firing=self._firing, throttles=self._throttles),
             rules=Rules(store=self._store, actions=self._cache, bodies=self._bodies),
+            web_actions=WebActions(
+                auth=self._auth, actions=self._cache, invocations=self._invocations, throttles=self._throttles
+            ),
             activations=Activations(self._store, stories),
             admin=Admin(info=self._info, peers=self._peers, tenants=self._tenants(), stories=stories),
             stats=self._stats,

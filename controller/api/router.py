@@ -21,6 +21,7 @@ from controller.api.packages import Packages
 from controller.api.rules import Rules
 from controller.api.schema import Bounds
 from controller.api.triggers import Triggers
+from controller.api.web import WebActions
 from controller.auth import Authenticator
 from controller.limits import NamespaceLimits
 from controller.stats import Stats
@@ -45,6 +46,7 @@ class Router:
         packages: Packages,
         triggers: Triggers,
         rules: Rules,
+        web_actions: WebActions,
         activations: Activations,
         admin: Admin,
         stats: Stats,
@@ -62,6 +64,7 @@ class Router:
         self._packages = packages
         self._triggers = triggers
         self._rules = rules
+        self._web = web_actions
         self._activations = activations
         self._admin = admin
         self._stats = stats
@@ -105,6 +108,8 @@ class Router:
             if request.method in ("PUT", "DELETE"):
                 await self._settled()
             return response
+        if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "web":
+            return await self._web.route(request, parts[4:], query, transaction)
         if len(parts) > 3 and parts[1] == "admin" and parts[2] == "v1":
             self._auth.require_operator(request.headers.get("Authorization"))
             return await self._admin.route(request, [urllib.parse.unquote(p) for p in parts[3:]], transaction)
