@@ -33,14 +33,15 @@ class Firing:
 
         Returns once every action's call stands in the stream and the record in the store. What keeps a rule's action
         from being invoked stands in the record, and keeps no other from it. `headers` of the request are given to the
-        actions. Raises ApiError 404 where there is no such trigger, StoreError; then calls may have been made, and
-        firing again makes them again.
+        actions. Raises ApiError 404 where there is no such trigger, 503 where the controller is shutting down,
+        StoreError; then calls may have been made, and firing again makes them again.
         """
         trigger = await self._store.get_entity(TriggerDoc, caller.namespace, name)
         if trigger is None:
             raise not_found()
         if not any(rule["active"] for rule in trigger.rules.values()):
             return None
+        self._invocations.require_accepting()
         fire_id = mint_id()
         fired_unix_ms = unix_ms()
         stored = {item["key"]: item["value"] for item in trigger.parameters}

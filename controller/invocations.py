@@ -67,12 +67,16 @@ class Invocations:
         self._accepting = accepting
         self._deprecated_kinds = deprecated_kinds
 
+    def require_accepting(self) -> None:
+        """Raises ApiError 503 where this controller takes no call any more."""
+        if not self._accepting():
+            raise unavailable(STOPPING)
+
     def admit(self, deployed: Deployed) -> None:
         """Raises ApiError 503 where no call is taken now, or none of this action ever; 400 for a deprecated kind."""
         if deployed.spec.kind in self._deprecated_kinds:
             raise runtime_gone(deployed.spec.kind)
-        if not self._accepting():
-            raise unavailable(STOPPING)
+        self.require_accepting()
         if not deployed.composition:
             self._require_large_enough_vm(deployed.spec)
 

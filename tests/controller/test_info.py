@@ -116,6 +116,8 @@ async def test_a_disabled_controller_ends_what_runs_and_takes_nothing_new(cluste
 
     invoker = await cluster.join(behaviour=late)
     await cluster.client.put_echo()
+    await cluster.client.call("PUT", "triggers/t", {})
+    await cluster.client.call("PUT", "rules/r", {"trigger": "/_/t", "action": "/_/echo"})
     call = asyncio.ensure_future(cluster.client.call("POST", "actions/echo?blocking=true&result=true", {"n": 1}))
     (run,) = await invoker.got(1)
     base = cluster.controller.link_url.replace("ws://", "http://").removesuffix("/link")
@@ -136,6 +138,7 @@ async def test_a_disabled_controller_ends_what_runs_and_takes_nothing_new(cluste
         assert (await internal("/ready"))[0] == 503
         refused = await cluster.client.call("POST", "actions/echo")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert (await cluster.client.call("POST", "triggers/t")).status == 503
         assert (await cluster.client.call("GET", "actions/echo")).status == 200
         held.set()
         assert (await call).json == {"n": 1}

@@ -57,6 +57,24 @@ async def test_the_sixty_first_call_of_a_minute_is_refused_and_leaves_nothing(bo
         assert (await cluster.client.call("POST", "actions/echo?blocking=true")).status == 200
 
 
+async def test_fires_of_a_minute_have_a_limit_of_their_own(boot, clock) -> None:
+    async with boot(limits="openwhisk") as cluster:
+        await cluster.admin("PUT", "limits/guest", {"fires_per_minute": 3, "invocations_per_minute": 0})
+        invoker = await cluster.join()
+        await cluster.client.put_echo()
+        await cluster.client.call("PUT", "triggers/t", {})
+        for rule in ("r1", "r2"):
+            await cluster.client.call("PUT", f"rules/{rule}", {"trigger": "/_/t", "action": "/_/echo"})
+        assert [(await cluster.client.call("POST", "triggers/t")).status for _ in range(3)] == [202] * 3
+        refused = await cluster.client.call("POST", "triggers/t")
+        assert refused.status == 429
+        assert refused.json["error"] == "Too many requests in the last minute (count: 4, allowed: 3)."
+        await invoker.got(6)  # what a fire starts is not asked again
+        assert (await cluster.client.call("POST", "actions/echo")).status == 429
+        clock(MINUTE_MS)
+        assert (await cluster.client.call("POST", "triggers/t")).status == 202
+
+
 async def test_namespaces_are_counted_apart(boot, clock, keys) -> None:
     async with boot(limits="openwhisk") as cluster:
         await cluster.admin("PUT", "limits/other", {"invocations_per_minute": 0})
