@@ -131,8 +131,9 @@ class WebActions:
         raw = _holds(deployed.annotations.get("raw-http"))
         given = raw_arguments(seen) if raw else arguments(seen, deployed.final)
         args = dump_given({**deployed.parameters, **given})
-        await self._throttles.invoke(address.namespace)
+        quota = await self._throttles.invoke(address.namespace)
         self._invocations.admit(deployed)
+        self._throttles.at_once(address.namespace, quota)
         caller = Caller(
             namespace=address.namespace,
             subject=address.namespace,
