@@ -15,7 +15,8 @@ from aiohttp import web
 
 import fallow.core.policies  # noqa: F401 - registers the policies
 from controller import system_packages
-from controller.actions_cache import CONDUCTOR, SEQUENCE, ActionsCache
+from controller.actions_cache import BUILTIN, CONDUCTOR, SEQUENCE, ActionsCache
+from controller.alarms.feed import AlarmFeeds
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
@@ -31,6 +32,7 @@ from controller.api.triggers import Triggers
 from controller.api.web import WebActions
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
+from controller.builtins import BuiltinRunner
 from controller.compositions.conductor import ConductorRunner
 from controller.compositions.parts import Parts
 from controller.compositions.sequence import SequenceRunner
@@ -158,6 +160,8 @@ class Controller:
         parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
         self._own_calls.register(SEQUENCE, SequenceRunner(parts))
         self._own_calls.register(CONDUCTOR, ConductorRunner(parts))
+        feeds = AlarmFeeds(store=store, owner=self._auth.owner)
+        self._own_calls.register(BUILTIN, BuiltinRunner(feeds.actions()))
         self.api_url = ""
         self.link_url = ""
 
