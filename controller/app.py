@@ -17,6 +17,8 @@ import fallow.core.policies  # noqa: F401 - registers the policies
 from controller import system_packages
 from controller.actions_cache import BUILTIN, CONDUCTOR, SEQUENCE, ActionsCache
 from controller.alarms.feed import AlarmFeeds
+from controller.alarms.fires import fires_with
+from controller.alarms.loop import AlarmLoop
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
@@ -73,6 +75,7 @@ from fallow.infra.tasks import FatalError, every
 TICK_S = 0.25
 CLAIM_PERIOD_S = 1.0
 MONITOR_STEP_S = 1.0
+ALARM_STEP_S = 1.0
 TRIM_PERIOD_S = 10.0
 DRAIN_S = 5.0
 CLOSE_S = 2.0
@@ -160,6 +163,12 @@ class Controller:
         parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
         self._own_calls.register(SEQUENCE, SequenceRunner(parts))
         self._own_calls.register(CONDUCTOR, ConductorRunner(parts))
+        self._alarms = AlarmLoop(
+            controller_id=self.id,
+            store=store,
+            fire=fires_with(self._firing, self._throttles.fire),
+            accepting=lambda: self._accepting,
+        )
         feeds = AlarmFeeds(store=store, owner=self._auth.owner)
         self._own_calls.register(BUILTIN, BuiltinRunner(feeds.actions()))
         self.api_url = ""
@@ -296,6 +305,7 @@ class Controller:
             ("close links", self._peers.close_dropped()),
             ("changes", self._invalidation.follow()),
             ("seen changes", self._invalidation.note()),
+            ("alarms", every(ALARM_STEP_S, self._alarms.step)),
             ("trim", every(TRIM_PERIOD_S, self._trim)),
         ]
         if self._settings.target_cores > 0:

@@ -31,15 +31,25 @@ class AlarmLoop:
     """`step` is to be called every second."""
 
     def __init__(
-        self, *, controller_id: str, store: Store, fire: Fire, now_unix_ms: Callable[[], int] = unix_ms
+        self,
+        *,
+        controller_id: str,
+        store: Store,
+        fire: Fire,
+        accepting: Callable[[], bool],
+        now_unix_ms: Callable[[], int] = unix_ms,
     ) -> None:
+        """`accepting`: whether the controller takes calls; one that does not leaves the role to another."""
         self._controller_id = controller_id
         self._store = store
         self._fire = fire
+        self._accepting = accepting
         self._now_unix_ms = now_unix_ms
 
     async def step(self) -> None:
         """Fires all that are due now."""
+        if not self._accepting():
+            return
         try:
             if await self._store.hold(ROLE, self._controller_id, ROLE_TTL_S):
                 await self._fire_due(self._now_unix_ms())
