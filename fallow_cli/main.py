@@ -15,6 +15,7 @@ from fallow_cli.cmd_compare import compare
 from fallow_cli.cmd_demo import demo
 from fallow_cli.cmd_replay import replay
 from fallow_cli.cmd_service import env, setup
+from fallow_cli.cmd_simulate import simulate
 from fallow_cli.cmd_vm import vm
 
 
@@ -38,7 +39,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "fallow", "_FALLOW_COMPLETE").source())
 
 
-for command in (up, down, status, demo, compare, calibrate, action, activation, why, vm, replay, setup, env):
+for command in (up, down, status, demo, compare, calibrate, action, activation, why, vm, replay, simulate, setup, env):
     cli.add_command(command)
 
 

@@ -1,1 +1,1 @@
-"""The live scheduler in virtual time: the objects of `fallow.core` around which a controller, VMs and time are simulated."""
+"""The live scheduler in virtual time: the deciding objects of `fallow.core` in a simulated world."""

@@ -54,7 +54,19 @@ TICK_S = 0.25  # as the live controller's
 class Flight:
     """One call on its way through the world."""
 
-    __slots__ = ("action", "activation", "arrived_s", "cap", "controller", "cpu_s", "id", "idle_s", "index", "kind", "outcome")
+    __slots__ = (
+        "action",
+        "activation",
+        "arrived_s",
+        "cap",
+        "controller",
+        "cpu_s",
+        "id",
+        "idle_s",
+        "index",
+        "kind",
+        "outcome",
+    )
 
     def __init__(self, number: int, call: SimCall, action: SimAction, controller: Controller) -> None:
         self.id = ActivationId(f"{number:x}")

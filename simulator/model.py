@@ -5,7 +5,7 @@ Every number has its source beside it; none of them is chosen so that a result c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fallow.core.model import ActionSpec, VmKind
@@ -34,11 +34,11 @@ class SimCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Calls in order of arrival, made as they are asked for: ten million need no memory."""
+    """Calls in order of arrival, made as they are asked for; the same ones whenever `calls` is asked."""
 
     name: str
     actions: Sequence[SimAction]
-    calls: Iterable[SimCall]
+    calls: Callable[[], Iterator[SimCall]]
     window_s: float  # arrivals end here
     expected: int | None = None  # calls, for a progress bar; None = not known
 
@@ -81,5 +81,6 @@ class Scenario:
     notice_s: float = 30.0
     keep_alive_s: float = 600.0
     max_attempts: int = 3
+    retries: bool = True  # False: every action is declared not idempotent, so an eviction may cut it off for good
     times: Times = field(default_factory=Times)
     tail_s: float = 600.0  # after the last arrival: what has not ended by then counts as unfinished

@@ -1,8 +1,8 @@
 """How the cores of one VM are shared by what runs there: processor sharing by weights, each up to its parallelism.
 
-Each job has so much CPU work left, in core-seconds of this VM, a weight (its CPU shares) and a parallelism, the cores it
-can use at most. Cores go to the jobs by weight; what one cannot use goes to the others. As long as all fit side by side
-every job runs at its parallelism, and coming and going costs O(1); else O(n log n) in the jobs.
+Each job has so much CPU work left, in core-seconds of this VM, a weight (its CPU shares) and a parallelism, the cores
+it can use at most. Cores go to the jobs by weight; what one cannot use goes to the others. As long as all fit side by
+side every job runs at its parallelism, and coming and going costs O(1); else O(n log n) in the jobs.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from fallow.core.model import (
     Outcome,
     Resources,
     Status,
-    VmId,
     VmInfo,
     VmReport,
 )
@@ -36,7 +35,7 @@ from fallow.core.pool.events import (
 from fallow.core.pool.limits import SAMPLES, PoolLimits
 from fallow.core.pool.state import PoolState
 from simulator.clock import VirtualClock
-from simulator.model import SimAction, SimVm, Times
+from simulator.model import SimVm, Times
 from simulator.sharing import CpuShare, Job
 
 if TYPE_CHECKING:

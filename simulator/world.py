@@ -7,14 +7,14 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import fallow.core.policies  # noqa: F401 - registers the policies
 from fallow.core.model import RefusalReason, Status
 from fallow.core.pool.limits import PoolLimits
 from simulator.clock import VirtualClock
 from simulator.controller import Controller, Flight
-from simulator.model import Scenario, SimCall, SimVm
+from simulator.model import Scenario, SimAction, SimCall, SimVm
 from simulator.vm import Vm
 
 STEP_S = 1.0  # of virtual time between two looks at the progress
@@ -23,11 +23,13 @@ Progress = Callable[[float, int], None]  # (virtual seconds, calls ended)
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """How every call ended, in the order of ending: 13 bytes a call."""
+    """How every call ended, in the order of ending: 13 bytes a call, 4 more if it was cold."""
 
     arrived: int
     latency_s: array[float]  # of those that ended with a result, from arrival to answer
     wait_s: array[float]  # of the same: before its container ran it, on the VM where it ended
+    run_s: array[float]  # of the same: init excluded
+    init_s: array[float]  # of the cold ones among them
     cold: bytearray  # of the same: 1 = its container was initialised for it
     failed: int  # ended by the platform: attempts used up, not to be repeated
     evicted: int  # of those, cut off by an eviction
@@ -55,12 +57,14 @@ class World:
         self._pool_limits = PoolLimits(
             queue_calls=256, queue_bytes=32 << 20, keep_alive_s=scenario.keep_alive_s
         )  # the invoker's defaults
+        self._actions = [_declared(action, scenario.retries) for action in scenario.workload.actions]
         self._runtimes = tuple(sorted({action.spec.container_kind for action in scenario.workload.actions}))
         self._vms: list[Vm] = []
         self._dice = random.Random(f"{scenario.seed}:controllers")
         self._number = 0
         self._ended = 0
-        self._latency_s, self._wait_s, self._cold = array("f"), array("f"), bytearray()
+        self._latency_s, self._wait_s, self._run_s, self._init_s = array("f"), array("f"), array("f"), array("f")
+        self._cold = bytearray()
         self._failed = self._evicted = 0
         self._refused: Counter[RefusalReason] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
@@ -70,7 +74,7 @@ class World:
         scenario, clock = self._scenario, self._clock
         for sim in scenario.vms:
             clock.at(sim.life.join_s, self._join, sim)
-        calls = iter(scenario.workload.calls)
+        calls = scenario.workload.calls()
         self._next(calls)
         until_s = scenario.workload.window_s
         while clock.now_s < until_s:
@@ -88,6 +92,8 @@ class World:
             arrived=self._number,
             latency_s=self._latency_s,
             wait_s=self._wait_s,
+            run_s=self._run_s,
+            init_s=self._init_s,
             cold=self._cold,
             failed=self._failed,
             evicted=self._evicted,
@@ -128,7 +134,7 @@ class World:
         self._number += 1
         controllers = self._controllers
         chosen = controllers[0] if len(controllers) == 1 else controllers[self._dice.randrange(len(controllers))]
-        flight = Flight(self._number, call, self._scenario.workload.actions[call.action], chosen)
+        flight = Flight(self._number, call, self._actions[call.action], chosen)
         chosen.arrive(flight)
         self._next(calls)
 
@@ -141,8 +147,15 @@ class World:
         elif status is Status.SUCCESS and outcome is not None:
             self._latency_s.append(latency_s)
             self._wait_s.append(outcome.wait_s)
+            self._run_s.append(outcome.run_s)
             self._cold.append(outcome.init_s is not None)
+            if outcome.init_s is not None:
+                self._init_s.append(outcome.init_s)
         else:
             self._failed += 1
             self._evicted += evicted
         self._digest.update(b"%s %d %r\n" % (flight.id.encode(), -1 if status is None else status, latency_s))
+
+
+def _declared(action: SimAction, retries: bool) -> SimAction:
+    return action if retries else replace(action, spec=replace(action.spec, idempotent=False))
