@@ -69,6 +69,11 @@ class World:
         self._refused: Counter[RefusalReason] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that have arrived and not ended."""
+        return self._number - self._ended
+
     def run(self, progress: Progress | None = None) -> Result:
         """Until every call has ended, at most `tail_s` after the last arrival."""
         scenario, clock = self._scenario, self._clock
