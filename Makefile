@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test check guest-test swarm-test images bench functions-bench calibrate clean
+.PHONY: help setup demo compare test check guest-test swarm-test images bench limits-bench functions-bench calibrate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,9 @@ images: ## build the Docker images of the platform and of the runtimes
 
 bench: setup ## measure the warm path against the bare floor, in one interleaved run
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+limits-bench: setup ## measure what several controllers admit beyond a limit
+	@$(BIN)/python -m loadtest.limits_bench $(ARGS)
 
 functions-bench: setup ## measure the benchmark functions in real containers (ARGS=--write renews the tables)
 	@$(BIN)/python -m loadtest.functions_bench $(ARGS)

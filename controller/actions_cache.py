@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from controller.api.errors import ApiError
-from controller.api.schema import annotation
+from controller.api.entity import annotation, merged_parameters
+from controller.api.errors import ApiError, forbidden
+from controller.invalidation import Invalidation
+from controller.packaging import layers, missing
 from fallow.core.model import ActionSpec
 from fallow.infra import codec
-from fallow.infra.log import get_logger
 from fallow.infra.records import ActionDoc, PackageDoc
-from fallow.infra.store import Change, Store, StoreError, StoreUnavailable
+from fallow.infra.store import Change, Store, StoreUnavailable
 
 SEQUENCE = "sequence"
 CONDUCTOR = "conductor"
 _KEPT = 20_000
-_RETRY_S = 0.5
 
 _Key = tuple[str, str, str]  # who calls, and the action as it is addressed: namespace, "[package/]action"
-_log = get_logger("controller.actions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,28 +41,29 @@ class Deployed:
 class ActionsCache:
     """Deployed actions by caller, namespace and name.
 
-    Changes by any controller are heard of. While none can be heard of, what is known counts as old: it is read again,
-    and used as it is only where the store does not answer, so that warm calls survive the store's absence. Once that
-    was noticed they do not even ask, for each would wait for its deadline.
+    Changes by any controller are heard of (controller.invalidation). While none can be heard of, what is known counts
+    as old: it is read again, and used as it is only where the store does not answer, so that warm calls survive the
+    store's absence. Once that was noticed they do not even ask, for each would wait for its deadline.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, invalidation: Invalidation) -> None:
         self._store = store
+        self._invalidation = invalidation
         self._known: dict[_Key, Deployed] = {}
         self._fresh: set[_Key] = set()
         self._addressed: dict[tuple[str, str], set[_Key]] = {}  # where an action stands, by all ways to address it
-        self._listening = False
-        self._away = False  # the store, as the follower of changes found it
         self._changes = 0  # heard of so far
 
     async def get(self, namespace: str, name: str, caller: str = "") -> Deployed | None:
         """`caller` is the invoking namespace, "" = the action's own. None = no such action.
 
-        Raises ApiError 403 for what the caller may not invoke, StoreUnavailable where it is not known here and the
-        store is away.
+        Raises ApiError 403 for what the caller may not invoke and 422 for a binding to itself, StoreUnavailable where
+        it is not known here and the store is away.
         """
         key = (caller or namespace, namespace, name)
-        if key in self._fresh or (self._away and key in self._known):
+        if key in self._fresh and self._invalidation.current:
+            return self._known[key]
+        if key in self._known and self._invalidation.away:
             return self._known[key]
         changes_before = self._changes
         try:
@@ -76,7 +75,7 @@ class ActionsCache:
         if found is None:
             self._drop(key)
             return None
-        return self._keep(key, found, fresh=self._listening and changes_before == self._changes)
+        return self._keep(key, found, fresh=changes_before == self._changes)
 
     async def _read(self, namespace: str, name: str, caller: str) -> Deployed | None:
         package_name, _, action_name = name.rpartition("/")
@@ -85,26 +84,15 @@ class ActionsCache:
                 raise forbidden(f"{namespace}/{name}")
             doc = await self._store.get_action(namespace, name)
             return None if doc is None else deploy(doc, caller=caller)
-        package = await self._store.get_entity(PackageDoc, namespace, package_name)
-        if caller != namespace and (package is None or not package.publish or package.binding):
-            raise forbidden(f"{namespace}/{name}")
-        if package is None:
+        packages = await layers(self._store, namespace, package_name, caller)
+        if not packages:
             return None
-        packages = [package]
-        if package.binding:
-            provider = await self._provider(package, name)
-            if provider is None:
-                return None
-            packages = [provider, package]
         doc = await self._store.get_action(packages[0].namespace, f"{packages[0].name}/{action_name}")
         return None if doc is None else deploy(doc, packages, caller=caller)
 
-    async def _provider(self, binding: PackageDoc, name: str) -> PackageDoc | None:
-        namespace, _, package = binding.binding.partition("/")
-        provider = await self._store.get_entity(PackageDoc, namespace, package)
-        if namespace != binding.namespace and (provider is None or not provider.publish):
-            raise forbidden(f"{namespace}/{package}/{name.rpartition('/')[2]}")
-        return None if provider is None or provider.binding else provider
+    async def missing(self, namespace: str, name: str) -> ApiError:
+        """What to answer about an action that `get` did not find: 404, or 409 where another entity has its name."""
+        return await missing(self._store, namespace, name)
 
     def _keep(self, key: _Key, deployed: Deployed, *, fresh: bool) -> Deployed:
         """`fresh` is False where a change was heard of while the documents were on their way here."""
@@ -138,32 +126,15 @@ class ActionsCache:
         for key in [key for key in self._known if "/" in key[2]]:
             self._drop(key)
 
-    async def follow_changes(self) -> NoReturn:
-        """Hears of changes, for ever."""
-        while True:
-            try:
-                async for change in self._store.changes():
-                    self._heard(change)
-            except StoreError as e:
-                self._away = isinstance(e, StoreUnavailable)
-                _log.warning("changes of actions are not heard of", error=str(e))
-            self._listening = False
-            self._fresh.clear()
-            await asyncio.sleep(_RETRY_S)
-
-    def _heard(self, change: Change | None) -> None:
+    def heard(self, change: Change | None) -> None:
+        """What the change replaced counts as old from here on; None = everything does."""
         self._changes += 1
         if change is None:
             self._fresh.clear()
-            self._listening, self._away = True, False
         elif change.collection == "packages":
             self._fresh.difference_update([key for key in self._fresh if "/" in key[2]])
         elif change.collection == "actions":
             self._fresh.difference_update(self._addressed.get((change.namespace, change.name), ()))
-
-
-def forbidden(resource: str) -> ApiError:
-    return ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
 
 
 def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str = "") -> Deployed:
@@ -186,11 +157,6 @@ def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str =
         components=tuple(doc.components),
         composition=composition,
     )
-
-
-def merged_parameters(*layers: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Parameters of later layers stand over those of earlier ones, key by key."""
-    return list({item["key"]: item for layer in layers for item in layer}.values())
 
 
 def _spec(doc: ActionDoc, packages: Sequence[PackageDoc], items: list[dict[str, Any]], caller: str) -> ActionSpec:

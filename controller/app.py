@@ -14,22 +14,34 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 import fallow.core.policies  # noqa: F401 - registers the policies
-from controller.actions_cache import ActionsCache
+from controller.actions_cache import CONDUCTOR, SEQUENCE, ActionsCache
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
+from controller.api.bodies import Bodies
 from controller.api.invoke import Invoke
+from controller.api.packages import Packages
 from controller.api.router import Router
+from controller.api.rules import Rules
 from controller.api.schema import Bounds
 from controller.api.server import ApiServer
+from controller.api.tenants import Tenants
+from controller.api.triggers import Triggers
+from controller.api.web import WebActions
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
+from controller.compositions.conductor import ConductorRunner
+from controller.compositions.parts import Parts
+from controller.compositions.sequence import SequenceRunner
 from controller.dispatcher import Dispatcher
 from controller.errands import Errands
+from controller.firing import Firing
 from controller.internal import internal_app
+from controller.invalidation import Invalidation
 from controller.invocations import Invocations
 from controller.leases import Leases
 from controller.ledger import Ledger
+from controller.limits import NamespaceLimits
 from controller.links import Links
 from controller.monitor import Monitor, Provider
 from controller.own_calls import OwnCalls
@@ -37,6 +49,7 @@ from controller.peers import Peers
 from controller.recorder import Recorder
 from controller.stats import Stats
 from controller.stream_reader import StreamReader
+from controller.throttles import Throttles
 from controller.view import ClusterInfo
 from fallow.core.cluster.events import ControllersChanged, Ticked
 from fallow.core.cluster.state import ClusterLimits, ClusterState
@@ -44,6 +57,8 @@ from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
 from fallow.core.policies.base import Policy, make_policy
+from fallow.core.throttle import QUOTAS
+from fallow.infra import tenant_keys
 from fallow.infra.clock import mono_s, unix_ms
 from fallow.infra.link import LinkServer
 from fallow.infra.log import get_logger
@@ -72,6 +87,7 @@ class Controller:
         self._settings = settings
         self._store = store
         self._accepting = False
+        self._reader: StreamReader | None = None  # once it runs
         self.id = ControllerId(settings.controller_id or f"c-{secrets.token_hex(4)}")
         store.configure_limits(stream_entries=settings.stream_entries, stream_bytes=settings.stream_bytes)
         policy, strategy = _deciders(settings)
@@ -102,7 +118,13 @@ class Controller:
             policy=settings.policy,
             strategy=settings.strategy,
         )
-        self._cache = ActionsCache(store)
+        self._invalidation = Invalidation(controller_id=self.id, store=store, lease_s=settings.lease_s)
+        self._cache = ActionsCache(store, self._invalidation)
+        self._bounds = Bounds(
+            max_timeout_ms=round(settings.max_timeout_s * 1000),
+            max_memory_mb=settings.max_memory_mb,
+            deprecated_kinds=frozenset(filter(None, map(str.strip, settings.deprecated_kinds.split(",")))),
+        )
         self._invocations = Invocations(
             controller_id=self.id,
             ledger=self._ledger,
@@ -110,10 +132,31 @@ class Controller:
             store=store,
             stats=self._stats,
             accepting=lambda: self._accepting,
+            deprecated_kinds=self._bounds.deprecated_kinds,
         )
-        self._bounds = Bounds(max_timeout_ms=round(settings.max_timeout_s * 1000), max_memory_mb=settings.max_memory_mb)
-        self._actions = Actions(store=store, cache=self._cache, peers=self._peers, bounds=self._bounds)
+        self._limits = NamespaceLimits(store, self._invalidation, QUOTAS[settings.limits])
+        self._throttles = Throttles(
+            quota_of=self._limits.quota, ledger=self._ledger, controllers=lambda: self._info.controllers
+        )
+        self._bodies = Bodies()
+        self._actions = Actions(
+            store=store,
+            cache=self._cache,
+            peers=self._peers,
+            bounds=self._bounds,
+            bodies=self._bodies,
+            quota_of=self._limits.quota,
+        )
+        self._auth = Authenticator(
+            store, settings.operator_key, self._invalidation, allow_well_known=settings.allow_well_known_keys
+        )
+        for cache in (self._cache, self._limits, self._auth):
+            self._invalidation.add(cache)
+        self._firing = Firing(store=store, actions=self._cache, invocations=self._invocations)
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
+        parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
+        self._own_calls.register(SEQUENCE, SequenceRunner(parts))
+        self._own_calls.register(CONDUCTOR, ConductorRunner(parts))
         self.api_url = ""
         self.link_url = ""
 
@@ -126,17 +169,36 @@ class Controller:
             live=lambda: self._info.controllers,
         )
         return Router(
-            auth=Authenticator(self._store, self._settings.operator_key),
-            invoke=Invoke(actions=self._cache, invocations=self._invocations, stats=self._stats),
+            auth=self._auth,
+            invoke=Invoke(
+                actions=self._cache, invocations=self._invocations, throttles=self._throttles, stats=self._stats
+            ),
             actions=self._actions,
+            packages=Packages(store=self._store, cache=self._cache, bodies=self._bodies),
+            triggers=Triggers(store=self._store, bodies=self._bodies, firing=self._firing, throttles=self._throttles),
+            rules=Rules(store=self._store, actions=self._cache, bodies=self._bodies),
+            web_actions=WebActions(
+                auth=self._auth, actions=self._cache, invocations=self._invocations, throttles=self._throttles
+            ),
             activations=Activations(self._store, stories),
-            admin=Admin(info=self._info, peers=self._peers, store=self._store, stories=stories),
+            admin=Admin(info=self._info, peers=self._peers, tenants=self._tenants(), stories=stories),
             stats=self._stats,
             bounds=self._bounds,
             offered=lambda: self._peers.offered,
             live=lambda: self._peers.live,
             invokers=self._info.invokers,
-            calls_at_once=self._settings.in_flight_calls,
+            limits=self._limits,
+            settled=self._invalidation.settled,
+            disable=self.disable,
+        )
+
+    def _tenants(self) -> Tenants:
+        return Tenants(
+            store=self._store,
+            auth=self._auth,
+            limits=self._limits,
+            settled=self._invalidation.settled,
+            allow_well_known=self._settings.allow_well_known_keys,
         )
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] | None = None) -> None:
@@ -145,10 +207,10 @@ class Controller:
         Raises FatalError where an address cannot be listened on, and whatever ends one of the loops.
         """
         async with AsyncExitStack() as stack:
-            stack.callback(self._actions.close)
+            stack.callback(self._bodies.close)
             stack.callback(self._own_calls.close)
             internal = web.AppRunner(
-                internal_app(self._links, self._info, lambda: self._accepting),
+                internal_app(self._links, self._info, self._ledger, lambda: self._accepting),
                 access_log=None,
                 shutdown_timeout=CLOSE_S,
             )
@@ -161,11 +223,16 @@ class Controller:
             told = self._settings.actions_url or self.api_url
             lease = ControllerLease(controller_id=self.id, link_url=self.link_url, api_url=told)
             leases = Leases(
-                store=self._store, lease=lease, ttl_s=self._settings.lease_s, changed=self._controllers_changed
+                store=self._store,
+                lease=lease,
+                ttl_s=self._settings.lease_s,
+                changed=self._controllers_changed,
+                renewed=self._invalidation.lease_renewed,
+                not_renewed=self._invalidation.lease_not_renewed,
             )
             await self._grant_guest()
             await leases.renew()
-            reader = self._reader(leases)
+            self._reader = reader = self._stream_reader(leases)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(loop, name=name) for name, loop in self._loops(leases, reader)]
                 self._accepting = True
@@ -173,7 +240,7 @@ class Controller:
                 if ready is not None:
                     ready()
                 await stop.wait()
-                await self._drain(reader)
+                await self._drain()
                 await leases.release()
                 await self._links.close()
                 for task in tasks:
@@ -188,12 +255,14 @@ class Controller:
         """Raises FatalError."""
         if not self._settings.guest_key:
             return
+        if tenant_keys.is_well_known(self._settings.guest_key) and not self._settings.allow_well_known_keys:
+            raise FatalError(f"guest_key cannot be granted. {tenant_keys.WELL_KNOWN}")
         try:
             await self._store.put_key(GUEST, self._settings.guest_key)
         except StoreError as e:
             raise FatalError(f"guest_key cannot be granted: {e}") from None
 
-    def _reader(self, leases: Leases) -> StreamReader:
+    def _stream_reader(self, leases: Leases) -> StreamReader:
         return StreamReader(
             controller_id=self.id,
             store=self._store,
@@ -212,7 +281,8 @@ class Controller:
             ("recorder", self._recorder.run()),
             ("errands", self._errands.run()),
             ("close links", self._peers.close_dropped()),
-            ("actions", self._cache.follow_changes()),
+            ("changes", self._invalidation.follow()),
+            ("seen changes", self._invalidation.note()),
             ("trim", every(TRIM_PERIOD_S, self._trim)),
         ]
         if self._settings.target_cores > 0:
@@ -254,10 +324,16 @@ class Controller:
         except StoreError as e:
             _log.warning("records not trimmed", error=str(e))
 
-    async def _drain(self, reader: StreamReader) -> None:
+    def disable(self) -> bool:
+        """From here on no new call is taken, from clients or from the stream; what runs may end. False = so already."""
+        was_accepting, self._accepting = self._accepting, False
+        if self._reader is not None:
+            self._reader.stopped = True
+        return was_accepting
+
+    async def _drain(self) -> None:
         """No new calls; those whose client waits may end, and records get written, within the deadline."""
-        self._accepting = False
-        reader.stopped = True
+        self.disable()
         try:
             async with asyncio.timeout(DRAIN_S):
                 if waiters := self._ledger.waiters():

@@ -307,10 +307,14 @@ class Dispatcher:
                 assert_never(verdict)
 
     def _refuse(self, it: Refuse) -> None:
-        call = self._ledger.close(it.activation_id)
+        self.refuse(it.activation_id, Refused(reason=it.reason, retry_after_s=it.retry_after_s))
+
+    def refuse(self, activation_id: ActivationId, reply: Refused) -> None:
+        """Ends a call that was never started and leaves no record."""
+        call = self._ledger.close(activation_id)
         if call is not None:
-            self._stats.refused(call, it.reason)
-            call.reply(Refused(reason=it.reason, retry_after_s=it.retry_after_s))
+            self._stats.refused(call, reply.reason)
+            call.reply(reply)
 
     def _forget(self, it: Forget) -> None:
         if it.recorded:

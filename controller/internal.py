@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from controller.ledger import Ledger
 from controller.view import ClusterInfo
 from fallow.infra import metrics
 from fallow.infra.link import LinkServer
 
 
-def internal_app(links: LinkServer, info: ClusterInfo, accepting: Callable[[], bool]) -> web.Application:
+def internal_app(
+    links: LinkServer, info: ClusterInfo, ledger: Ledger, accepting: Callable[[], bool]
+) -> web.Application:
     """The listener's routes; `/link` asks for the join secret."""
 
     async def show_metrics(_request: web.Request) -> web.Response:
@@ -28,6 +31,12 @@ def internal_app(links: LinkServer, info: ClusterInfo, accepting: Callable[[], b
         key = "healthy" if usable else "unhealthy"
         return web.json_response({key: f"{usable}/{known}"}, status=200 if usable else 500)
 
+    async def activations(_request: web.Request) -> web.Response:
+        return web.json_response(list(ledger.under_way()))
+
+    async def activation_count(_request: web.Request) -> web.Response:
+        return web.json_response(sum(1 for _ in ledger.under_way()))
+
     async def ready(_request: web.Request) -> web.Response:
         body = {"ready": accepting(), "usable_vms": _usable(info)}
         return web.json_response(body, status=200 if accepting() else 503)
@@ -38,6 +47,8 @@ def internal_app(links: LinkServer, info: ClusterInfo, accepting: Callable[[], b
     app.router.add_get("/invokers", show_invokers)
     app.router.add_get("/invokers/healthy/count", healthy_count)
     app.router.add_get("/invokers/ready", invokers_ready)
+    app.router.add_get("/activation", activations)
+    app.router.add_get("/activation/count", activation_count)
     app.router.add_get("/ready", ready)
     return app
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from controller.actions_cache import Deployed
-from controller.api.errors import STOPPING, ApiError, throttled, unavailable
+from controller.api.errors import STOPPING, ApiError, runtime_gone, throttled, unavailable
 from controller.dispatcher import Dispatcher
-from controller.ledger import Answered, Expired, InFlight, Ledger, Reply
+from controller.ledger import Answered, Elsewhere, Expired, InFlight, Ledger, Refused, Reply
 from controller.stats import Stats
 from fallow.core.model import ActionSpec, Activation, ActivationId, ControllerId, RefusalReason
 from fallow.infra.clock import mono_s, unix_ms
@@ -27,6 +27,7 @@ STREAM_FULL = "The queue of accepted invocations is full. Try again shortly."
 EXPIRY_GRACE_S = 5.0  # after a client's wait: so long is tried to enter the call into the stream before giving up
 NO_VM_RETRY_S = 5.0  # a larger VM may come, but not within a second
 _ENTER_RETRY_S = 0.25
+_LONG_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Invocations:
         store: Store,
         stats: Stats,
         accepting: Callable[[], bool],
+        deprecated_kinds: frozenset[str] = frozenset(),
     ) -> None:
         self._controller_id = controller_id
         self._ledger = ledger
@@ -63,11 +65,18 @@ class Invocations:
         self._store = store
         self._stats = stats
         self._accepting = accepting
+        self._deprecated_kinds = deprecated_kinds
 
-    def admit(self, deployed: Deployed) -> None:
-        """Raises ApiError 503 where no call is taken now, or none of this action ever."""
+    def require_accepting(self) -> None:
+        """Raises ApiError 503 where this controller takes no call any more."""
         if not self._accepting():
             raise unavailable(STOPPING)
+
+    def admit(self, deployed: Deployed) -> None:
+        """Raises ApiError 503 where no call is taken now, or none of this action ever; 400 for a deprecated kind."""
+        if deployed.spec.kind in self._deprecated_kinds:
+            raise runtime_gone(deployed.spec.kind)
+        self.require_accepting()
         if not deployed.composition:
             self._require_large_enough_vm(deployed.spec)
 
@@ -89,8 +98,13 @@ class Invocations:
         activation_id: ActivationId | None = None,
         cause: str = "",
         caused_by: str = "",
+        started: int | None = None,
     ) -> InFlight:
-        """A call, not yet taken up. `args` is JSON text: stored parameters and the call's own are merged already."""
+        """A call, not yet taken up. `args` is JSON text: stored parameters and the call's own are merged already.
+
+        `started`: of a part of a durable call, how many attempts an earlier controller may have made of it (its fence):
+        each start raises the fence first. None = nobody but this controller knows of the call.
+        """
         now_unix_ms = unix_ms()
         spec = deployed.spec
         return InFlight(
@@ -98,10 +112,13 @@ class Invocations:
                 id=activation_id or mint_id(),
                 action=spec,
                 blocking=blocking,
+                durable=started is not None,
+                attempts=started or 0,
                 payload_bytes=len(args),
                 accepted_unix_ms=now_unix_ms,
                 arrived_unix_ms=now_unix_ms,
             ),
+            durable=started is not None,
             action=deployed.encoded,
             args=args,
             subject=caller.subject,
@@ -124,7 +141,14 @@ class Invocations:
 
         Raises ApiError 429 where the stream is full, StoreError.
         """
-        if isinstance(await self._store.accept(self._entry(call)), StreamFull):
+        self._ledger.entering(call)
+        entered = False
+        try:
+            entered = not isinstance(await self._store.accept(self._entry(call)), StreamFull)
+        finally:
+            if not entered:
+                self._ledger.not_entering(call.activation.id)
+        if not entered:
             raise throttled(STREAM_FULL, 2.0)
 
     def _entry(self, call: InFlight, *, running_attempt: int = 0, controller_id: str = "") -> StreamEntry:
@@ -168,6 +192,13 @@ class Invocations:
                     503, f"{NOT_ENTERED} {call.activation.id}.", {"Retry-After": "1", ID_HEADER: call.activation.id}
                 )
             reply = await self._reply(call, _ENTER_RETRY_S, None)
+            if not isinstance(reply, Expired):
+                return reply
+
+    async def part(self, call: InFlight) -> Answered | Refused | Elsewhere:
+        """The reply to a part of a composition, however long it takes: the bounds were asked when the whole came."""
+        while True:
+            reply = await self._reply(call, _LONG_S, self._dispatcher.arrive if call.waiter is None else None)
             if not isinstance(reply, Expired):
                 return reply
 

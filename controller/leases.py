@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fallow.infra.clock import mono_s
 from fallow.infra.log import get_logger
 from fallow.infra.records import ControllerLease
-from fallow.infra.store import Store, StoreError
+from fallow.infra.store import Store, StoreError, StoreUnavailable
 
 _log = get_logger("controller.leases")
 
@@ -15,11 +15,23 @@ _log = get_logger("controller.leases")
 class Leases:
     """Renews the lease and keeps the list of live controllers. To be called every quarter of the lease."""
 
-    def __init__(self, *, store: Store, lease: ControllerLease, ttl_s: float, changed: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lease: ControllerLease,
+        ttl_s: float,
+        changed: Callable[[int], None],
+        renewed: Callable[[float], None] = lambda _asked_mono_s: None,
+        not_renewed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`renewed` is told when the renewal was asked for, `not_renewed` that the store did not answer."""
         self._store = store
         self._lease = lease
         self._ttl_s = ttl_s
         self._changed = changed
+        self._renewed = renewed
+        self._not_renewed = not_renewed
         self._renewed_mono_s = mono_s()
         self._known_mono_s = float("-inf")
         self._steady_since_mono_s = float("-inf")  # since when the list has been looked up without a gap
@@ -37,11 +49,15 @@ class Leases:
 
     async def renew(self) -> None:
         """Takes or renews the lease; raises only what a repetition would not cure."""
+        asked_mono_s = mono_s()
         try:
             await self._store.renew_lease(self._lease, self._ttl_s)
             self._renewed_mono_s = mono_s()
+            self._renewed(asked_mono_s)
             await self.look_up()
         except StoreError as e:
+            if isinstance(e, StoreUnavailable):
+                self._not_renewed()
             late_s = mono_s() - self._renewed_mono_s
             _log.warning(
                 "lease not renewed", error=str(e), lapsed=late_s > self._ttl_s, since_renewal_s=round(late_s, 1)

@@ -8,12 +8,15 @@ that is away for long shows as refused calls and never as lost ones.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fallow.core.model import Activation, ActivationId, RefusalReason, VmId, VmKind
+from fallow.infra.clock import mono_s
 from fallow.infra.records import Record
 
+_ENTRY_S = 0.1  # from the stream a call is read within that, here or by another controller
 _CALL_OVERHEAD_BYTES = 1024  # of the objects around a call's bytes, roughly
 
 
@@ -90,6 +93,8 @@ class Ledger:
         self._max_bytes = max_bytes
         self._calls: dict[ActivationId, InFlight] = {}
         self._unrecorded: dict[VmId, dict[ActivationId, None]] = {}  # answered calls by the VM that answered
+        self._entering: dict[ActivationId, tuple[str, float]] = {}  # namespace, and until when they count (mono_s)
+        self._running: Counter[str] = Counter()  # open calls that VMs run, by the namespace they are made for
         self.bytes_held = 0
 
     def __len__(self) -> int:
@@ -109,6 +114,48 @@ class Ledger:
     def room(self) -> int:
         """How many more calls may be taken, by number; 0 also where the bytes are used up."""
         return max(0, self._max_calls - len(self._calls)) if self.bytes_held < self._max_bytes else 0
+
+    def running_of(self, namespace: str) -> int:
+        """Calls of that namespace that an invoker is to answer, or that were just entered into the stream; O(1).
+
+        A composition is not among them: of it counts the component that runs.
+        """
+        now_s = mono_s()
+        while self._entering:
+            activation_id, (_, until_mono_s) = next(iter(self._entering.items()))
+            if now_s < until_mono_s:
+                break
+            self.not_entering(activation_id)
+        return self._running[namespace]
+
+    def entering(self, call: InFlight) -> None:
+        """A call on its way into the stream counts as running, until it is opened here or may be elsewhere."""
+        if not call.composition:
+            namespace = call.activation.action.caller_namespace
+            self._entering[call.activation.id] = (namespace, mono_s() + _ENTRY_S)
+            self._count(namespace, 1)
+
+    def not_entering(self, activation_id: ActivationId) -> None:
+        """The call does not stand in the stream, or counts as what it has become."""
+        entry = self._entering.pop(activation_id, None)
+        if entry is not None:
+            self._count(entry[0], -1)
+
+    def _count(self, namespace: str, step: int) -> None:
+        self._running[namespace] += step
+        if not self._running[namespace]:
+            del self._running[namespace]
+
+    def _ran(self, call: InFlight, step: int) -> None:
+        if not call.composition:
+            self._count(call.activation.action.caller_namespace, step)
+
+    def under_way(self) -> Iterator[tuple[str, str]]:
+        """Id and "namespace/[package/]action" of the calls that have not ended yet, oldest first; O(n)."""
+        for call in self._calls.values():
+            if call.record is None:
+                action = call.activation.action
+                yield call.activation.id, f"{action.namespace}/{action.name}"
 
     @property
     def durable(self) -> int:
@@ -130,9 +177,13 @@ class Ledger:
         call.bytes_held = len(call.args) + _CALL_OVERHEAD_BYTES
         self.bytes_held += call.bytes_held
         self._calls[call.activation.id] = call
+        self.not_entering(call.activation.id)
+        self._ran(call, 1)
 
     def answered(self, call: InFlight, record: Record, vm_id: VmId | None) -> None:
         """The outcome is accepted: it is kept until recorded, and the arguments are not needed any more."""
+        if call.record is None:
+            self._ran(call, -1)
         call.record = record
         call.args = b""
         self.bytes_held -= call.bytes_held
@@ -152,7 +203,9 @@ class Ledger:
         if call is None:
             return None
         self.bytes_held -= call.bytes_held
-        if call.record is not None and call.vm_id is not None:
+        if call.record is None:
+            self._ran(call, -1)
+        elif call.vm_id is not None:
             at_vm = self._unrecorded.get(call.vm_id)
             if at_vm is not None:
                 at_vm.pop(activation_id, None)

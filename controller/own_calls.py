@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from controller import outcomes
 from controller.dispatcher import Dispatcher
-from controller.ledger import InFlight
+from controller.ledger import InFlight, Refused
 from fallow.core.model import Status
 from fallow.infra.clock import unix_ms
 from fallow.infra.log import get_logger
@@ -39,6 +39,14 @@ class Ending:
     topmost: bool | None = None
     conductor: bool = False
     timed_out: bool = False
+
+
+class NotPlacedError(Exception):
+    """Nothing of the call was started, and nothing can be now: it is refused as a whole and leaves no record."""
+
+    def __init__(self, reply: Refused) -> None:
+        super().__init__(reply.reason.value)
+        self.reply = reply
 
 
 class GivenAwayError(Exception):
@@ -89,6 +97,9 @@ class OwnCalls:
             ending = await self._runners[call.composition](call)
         except GivenAwayError:
             self._dispatcher.give_away(call.activation.id)
+            return
+        except NotPlacedError as e:
+            self._dispatcher.refuse(call.activation.id, e.reply)
             return
         except Exception as e:  # noqa: BLE001 - the call's door: a bug in one must not end the others
             _log.error(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fallow.core.monitor import CORES_PER_VM
+from fallow.infra import tenant_keys
 from fallow.infra.clock import mono_s
 from fallow.infra.redis_server import RedisServer, RedisServerError, start_redis
 from fallow.infra.settings import RESERVED_ENV
@@ -29,7 +30,7 @@ from fallow_cli.cluster_plan import ClusterPlan
 from fallow_cli.errors import CliError
 from fallow_cli.machine import free_ports
 from fallow_cli.options import check_settings, harvest_price
-from fallow_cli.state import RunningCluster, StateDir
+from fallow_cli.state import RunningCluster, StateDir, guest_key
 
 DOCKER = "docker"
 READY_TIMEOUT_S = 30.0
@@ -77,7 +78,7 @@ class LocalCluster:
         self._clear_leftovers()
         ports = free_ports(self.plan.port, self.plan.controllers)
         self.run_dir = Path(tempfile.mkdtemp(prefix="fallow-", dir="/tmp"))
-        self.key, self.operator_key = self.state.secret("guest"), self.state.secret("operator")
+        self.key, self.operator_key = self._guest_key(), self.state.secret("operator")
         try:
             self.redis = await start_redis(
                 state_dir=self.state.path,
@@ -106,6 +107,12 @@ class LocalCluster:
         await self._wait_for_vms()
         self.state.write_cluster(self._description())
 
+    def _guest_key(self) -> str:
+        """Raises CliError for a key that everybody knows, unless it is wanted."""
+        if self.plan.openwhisk_guest_key:
+            return tenant_keys.OPENWHISK_GUEST
+        return guest_key(self.state)
+
     def _clear_leftovers(self) -> None:
         """The run folder of a cluster that was killed with this state folder; the lock says that it is gone."""
         before = self.state.read_cluster()
@@ -122,7 +129,14 @@ class LocalCluster:
             "FALLOW_GRACE_S": str(plan.notice_s),
             "FALLOW_MONITOR_PERIOD_S": str(plan.monitor_period_s),
             "FALLOW_PROVIDER_URL": f"unix://{self.fleet_socket}",
-            **_given(policy=plan.policy, strategy=plan.strategy, seed=plan.seed, target_cores=plan.target_cores),
+            **_given(
+                policy=plan.policy,
+                strategy=plan.strategy,
+                seed=plan.seed,
+                target_cores=plan.target_cores,
+                limits=plan.limits,
+                allow_well_known_keys=plan.openwhisk_guest_key or None,
+            ),
         }
 
     def _fleet_config(self, redis_url: str, secret: str) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class ClusterPlan:
     provider_max_vms: int = 0  # harvest VMs at once, ordered ones included
     durability: str = "everysec"
     redis_url: str = ""
+    limits: str | None = None  # wide | openwhisk; None = as policy
+    openwhisk_guest_key: bool = False  # the guest has the key that OpenWhisk's clients have built in
     log_level: str | None = None
     config: Path | None = None  # TOML settings of the processes
 

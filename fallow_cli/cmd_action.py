@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
+from fallow_cli.action_document import SECURE, WEB_MODES, copied, definition
 from fallow_cli.client import Answer, Client, server_words, tenant_target, with_client
+from fallow_cli.entities import (
+    annotation,
+    annotation_option,
+    arguments,
+    asked,
+    collection_path,
+    entity_path,
+    full_name,
+    json_option,
+    listed,
+    overwriting,
+    page_options,
+    param_file_option,
+    param_option,
+    show_done,
+    show_list,
+    shown_name,
+)
 from fallow_cli.errors import CliError
-from fallow_cli.output import show_json, show_table
-
-KIND_OF_SUFFIX = {".py": "python:default"} | dict.fromkeys((".js", ".cjs", ".mjs"), "nodejs:default")
-BLACKBOX = "blackbox"
-ACTIONS = "/api/v1/namespaces/{ns}/actions"
-
-
-def action_path(name: str) -> str:
-    """The API path of `name`, `pkg/name` or `/ns/[pkg/]name`. Raises CliError for anything else."""
-    parts = name.lstrip("/").split("/")
-    namespace = parts.pop(0) if name.startswith("/") else "_"
-    if not 1 <= len(parts) <= 2 or not all(parts) or not namespace:
-        raise CliError(f"{name!r} is no action name\nuse NAME, PACKAGE/NAME or /NAMESPACE/NAME")
-    return ACTIONS.format(ns=quote(namespace, safe="")) + "/" + "/".join(quote(p, safe="") for p in parts)
+from fallow_cli.output import show_json
 
 
 @click.group()
@@ -34,34 +40,23 @@ def action() -> None:
     """Create, change, list, invoke and remove actions."""
 
 
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    return {key: _value(text) for key, text in values}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def _definition_options(command: Any) -> Any:
     options = [
         click.argument("file", type=click.Path(path_type=Path), required=False),
         click.option("--kind", default=None, help="Runtime, such as python:3; else by the file's ending."),
         click.option("--docker", "image", default=None, help="Image of the container (a blackbox); FILE is optional."),
+        click.option("--sequence", default=None, help="Actions that run one after the other: A,B,..."),
+        click.option("--copy", "copy", is_flag=True, help="FILE is the name of an action to copy."),
         click.option("--main", default=None, help="Function to call, if not main."),
+        click.option("--web", type=click.Choice(WEB_MODES, case_sensitive=False), help="Callable from the web?"),
+        click.option("--web-secure", default=None, help="What web callers show: true (a new secret), false, TEXT."),
         click.option("--memory", type=int, help="Limit in MB."),
         click.option("--timeout", type=int, help="Limit in ms."),
         click.option("--logsize", type=int, help="Limit in MB."),
         click.option("--concurrency", type=int, help="Calls at once in one container."),
-        click.option(
-            "--param", "-p", type=(str, str), multiple=True, callback=_pairs, help="Default parameter KEY VALUE."
-        ),
-        click.option(
-            "--annotation", "-a", type=(str, str), multiple=True, callback=_pairs, help="Annotation KEY VALUE."
-        ),
-        click.option("--json", "as_json", is_flag=True),
+        param_option("Default parameter KEY VALUE."),
+        annotation_option,
+        json_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -71,139 +66,106 @@ def _definition_options(command: Any) -> Any:
 @action.command()
 @click.argument("name")
 @_definition_options
-def create(name: str, **options: Any) -> None:
-    """Create the action NAME from FILE (source text or a zip)."""
-    if options["file"] is None and options["image"] is None:
-        raise CliError("an action needs a FILE with its code, or --docker IMAGE\nfallow action create NAME FILE.py")
-    _put(name, options, overwrite=False, done="created")
+def create(name: str, as_json: bool, **options: Any) -> None:
+    """Create the action NAME from FILE (source text or a zip), an image, a sequence or another action."""
+    if all(options[source] is None for source in ("file", "image", "sequence")):
+        raise CliError(
+            "an action needs a FILE with its code, --docker IMAGE or --sequence A,B\nfallow action create NAME FILE.py"
+        )
+    show_done("created", _put(name, options, overwrite=False), as_json=as_json)
 
 
 @action.command()
 @click.argument("name")
 @_definition_options
-def update(name: str, **options: Any) -> None:
+def update(name: str, as_json: bool, **options: Any) -> None:
     """Change the action NAME, or create it; what is not given stays."""
-    _put(name, options, overwrite=True, done="updated")
+    show_done("updated", _put(name, options, overwrite=True), as_json=as_json)
 
 
-def _put(name: str, options: dict[str, Any], *, overwrite: bool, done: str) -> None:
+def _put(name: str, options: dict[str, Any], *, overwrite: bool) -> Any:
+    source = _source(options)
     document = definition(**options)
-    query = {"overwrite": "true"} if overwrite else None
 
     async def work(client: Client) -> Any:
-        return await client.call("PUT", action_path(name), document=document, query=query)
+        whole = document
+        if source is not None:
+            whole = copied(await client.call("GET", source, query={"code": "true"}), document)
+        return await client.call("PUT", entity_path(name, "action"), document=whole, query=overwriting(overwrite))
 
     entity = with_client(tenant_target(), work)
-    if options["as_json"]:
-        show_json(entity)
-    else:
-        click.echo(f"{done} {entity['namespace']}/{entity['name']} {entity['version']}")
+    if options["web_secure"] == "true":
+        click.echo(f"callers show X-Require-Whisk-Auth: {annotation(entity, SECURE)}", err=True)
+    return entity
 
 
-def definition(
-    *, file: Path | None, kind: str | None, main: str | None, image: str | None = None, **options: Any
-) -> dict[str, Any]:
-    """The document to PUT: only what was given."""
-    document: dict[str, Any] = {}
-    if image is not None:
-        if kind not in (None, BLACKBOX):
-            raise CliError(f"--docker and --kind {kind} contradict each other\ngive one of them")
-        code = {} if file is None else _exec(file, BLACKBOX, main)
-        document["exec"] = {"kind": BLACKBOX, "image": image, **code} | ({"main": main} if main else {})
-    elif file is not None:
-        document["exec"] = _exec(file, kind, main)
-    wanted = {"memory": "memory", "timeout": "timeout", "logs": "logsize", "concurrency": "concurrency"}
-    limits = {key: options[name] for key, name in wanted.items() if options[name] is not None}
-    if limits:
-        document["limits"] = limits
-    if options["param"]:
-        document["parameters"] = [{"key": k, "value": v} for k, v in options["param"].items()]
-    if options["annotation"]:
-        document["annotations"] = [{"key": k, "value": v} for k, v in options["annotation"].items()]
-    return document
-
-
-def _exec(file: Path, kind: str | None, main: str | None) -> dict[str, Any]:
-    try:
-        raw = file.read_bytes()
-    except OSError as e:
-        raise CliError(f"cannot read {file}: {e.strerror}") from None
-    chosen = kind or KIND_OF_SUFFIX.get(file.suffix)
-    if chosen is None:
-        names = "--kind python:default or --kind nodejs:default"
-        raise CliError(f"cannot tell the runtime of {file.name}\nname one, such as {names}")
-    if raw[:4] == b"PK\x03\x04":
-        code = base64.b64encode(raw).decode()
-    else:
-        try:
-            code = raw.decode()
-        except UnicodeDecodeError:
-            raise CliError(f"{file} is neither text in UTF-8 nor a zip") from None
-    return {"kind": chosen, "code": code} | ({"main": main} if main else {})
+def _source(options: dict[str, Any]) -> str | None:
+    """The path of the action to copy; its name is no FILE any more. Raises CliError where none is named."""
+    if not options.pop("copy"):
+        return None
+    if options["file"] is None or options["image"] is not None or options["sequence"] is not None:
+        raise CliError("--copy needs the name of an action instead of FILE\nfallow action create NAME --copy OTHER")
+    name, options["file"] = str(options["file"]), None
+    return entity_path(name, "action")
 
 
 @action.command()
 @click.argument("name")
 @click.option("--code", is_flag=True, help="With its code.")
-def get(name: str, code: bool) -> None:
+@click.option("--url", "as_url", is_flag=True, help="Only the address under which it is called.")
+def get(name: str, code: bool, as_url: bool) -> None:
     """Show the action NAME as JSON."""
+    entity = asked("GET", entity_path(name, "action"), query={"code": "true" if code else "false"})
+    if as_url:
+        click.echo(tenant_target().url + url_path(entity))
+    else:
+        show_json(entity)
 
-    async def work(client: Client) -> Any:
-        return await client.call("GET", action_path(name), query={"code": "true" if code else "false"})
 
-    show_json(with_client(tenant_target(), work))
+def url_path(entity: Mapping[str, Any]) -> str:
+    """Where the action is called: a web action by anybody, another one with a key."""
+    namespace, _, package = str(entity["namespace"]).partition("/")
+    if annotation(entity, "web-export") is True:
+        parts = (namespace, package or "default", str(entity["name"]))
+        return "/api/v1/web/" + "/".join(quote(part, safe="") for part in parts)
+    return entity_path(f"/{namespace}/{shown_name(entity)}", "action")
 
 
 @action.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 def delete(name: str, as_json: bool) -> None:
     """Remove the action NAME."""
-
-    async def work(client: Client) -> Any:
-        return await client.call("DELETE", action_path(name))
-
-    entity = with_client(tenant_target(), work)
-    if as_json:
-        show_json(entity)
-    else:
-        click.echo(f"deleted {entity['namespace']}/{entity['name']}")
+    show_done("deleted", asked("DELETE", entity_path(name, "action")), as_json=as_json)
 
 
 @action.command(name="list")
-@click.option("--limit", "-l", default=30, show_default=True, type=click.IntRange(0, 200))
-@click.option("--skip", "-s", default=0, type=click.IntRange(0))
-@click.option("--json", "as_json", is_flag=True)
-def list_actions(limit: int, skip: int, as_json: bool) -> None:
-    """List actions, newest first."""
+@click.argument("package", required=False)
+@page_options
+def list_actions(package: str | None, limit: int, skip: int, as_json: bool) -> None:
+    """List actions, newest first: all, or those of PACKAGE (of another namespace: /NAMESPACE/PACKAGE)."""
+    path = collection_path("actions")
+    if package is not None:
+        namespace, name = full_name(package.rstrip("/"), "package")[1:].split("/")
+        path = f"{collection_path('actions', namespace)}/{quote(name, safe='')}/"
+    show_actions(listed(path, limit, skip), as_json=as_json)
 
-    async def work(client: Client) -> Any:
-        path = ACTIONS.format(ns="_")
-        return await client.call("GET", path, query={"limit": str(limit), "skip": str(skip)})
 
-    actions = with_client(tenant_target(), work)
-    if as_json:
-        show_json(actions)
-        return
-    kinds = {a["name"]: next((x["value"] for x in a["annotations"] if x["key"] == "exec"), "-") for a in actions}
-    show_table(
-        ("ACTION", "VERSION", "KIND", "MEMORY MB", "TIMEOUT MS"),
-        [
-            (a["name"], a["version"], str(kinds[a["name"]]), str(a["limits"]["memory"]), str(a["limits"]["timeout"]))
-            for a in actions
-        ],
-        empty="no actions",
-    )
+def show_actions(actions: list[dict[str, Any]], *, as_json: bool = False) -> None:
+    columns = {
+        "ACTION": shown_name,
+        "VERSION": lambda a: str(a["version"]),
+        "KIND": lambda a: str(annotation(a, "exec") or "-"),
+        "MEMORY MB": lambda a: str(a["limits"]["memory"]),
+        "TIMEOUT MS": lambda a: str(a["limits"]["timeout"]),
+    }
+    show_list(actions, columns, as_json=as_json, empty="no actions")
 
 
 @action.command()
 @click.argument("name")
-@click.option(
-    "--param", "-p", type=(str, str), multiple=True, callback=_pairs, help="Argument KEY VALUE (VALUE as JSON or text)."
-)
-@click.option(
-    "--param-file", "-P", type=click.Path(path_type=Path), help="Arguments from a JSON file; - for standard input."
-)
+@param_option("Argument KEY VALUE (VALUE as JSON or text).")
+@param_file_option
 @click.option("--blocking", "-b", is_flag=True, help="Wait for the activation.")
 @click.option("--result", "-r", is_flag=True, help="Wait and show only the result.")
 @click.option("--json", "as_json", is_flag=True, help="JSON in every case.")
@@ -211,12 +173,12 @@ def invoke(
     name: str, param: dict[str, Any], param_file: Path | None, blocking: bool, result: bool, as_json: bool
 ) -> None:
     """Invoke the action NAME. Exit status 1 where the activation did not succeed."""
-    body = json.dumps(_arguments(param, param_file)).encode()
+    body = json.dumps(arguments(param, param_file)).encode()
     wait = blocking or result
     query = {"blocking": "true", "result": "true" if result else "false"} if wait else {}
 
     async def work(client: Client) -> Answer:
-        return await client.request("POST", action_path(name), body=body, query=query)
+        return await client.request("POST", entity_path(name, "action"), body=body, query=query)
 
     answer = with_client(tenant_target(), work)
     activation_id = answer.headers.get("X-Openwhisk-Activation-Id", "")
@@ -234,18 +196,3 @@ def invoke(
             sys.exit(1)
         return
     raise CliError(server_words(answer))
-
-
-def _arguments(param: dict[str, Any], param_file: Path | None) -> dict[str, Any]:
-    if param_file is None:
-        return param
-    try:
-        text = sys.stdin.read() if str(param_file) == "-" else param_file.read_text()
-        document = json.loads(text)
-    except OSError as e:
-        raise CliError(f"cannot read {param_file}: {e.strerror}") from None
-    except ValueError as e:
-        raise CliError(f"{param_file} is no JSON: {e}") from None
-    if not isinstance(document, dict):
-        raise CliError(f"{param_file} must hold a JSON object")
-    return document | param

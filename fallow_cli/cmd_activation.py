@@ -50,7 +50,13 @@ def list_activations(
     show_table(
         ("START", "ACTIVATION", "ACTION", "DURATION MS", "STATUS"),
         [
-            (_moment(a["start"]), a["activationId"], a["name"], str(a["duration"]), STATUS_WORDS[a["statusCode"]])
+            (
+                _moment(a["start"]),
+                a["activationId"],
+                a["name"],
+                str(a.get("duration", "-")),
+                STATUS_WORDS[a["statusCode"]],
+            )
             for a in activations
         ],
         empty="no activations",

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from fallow.core.throttle import QUOTAS
 from fallow_cli.client import Client, list_vms, operator_target, with_client
 from fallow_cli.cluster import LocalCluster
 from fallow_cli.cluster_plan import ClusterPlan, VmPlan, vms_at_once
@@ -79,6 +80,10 @@ state_dir_option = click.option(
 @click.option("--runtime", type=click.Choice(RUNTIMES), default="process", show_default=True, help=RUNTIME_HELP)
 @click.option("--durability", type=click.Choice(["everysec", "always"]), default="everysec", show_default=True)
 @click.option("--redis-url", default="", help="Use this Redis instead of starting one.")
+@click.option("--limits", default=None, type=click.Choice(list(QUOTAS)), help="Of namespaces [default: wide].")
+@click.option(
+    "--openwhisk-guest-key", is_flag=True, help="Give guest the key that OpenWhisk's clients know: it is public."
+)
 @click.option("--seed", default=None, type=int)
 @click.option("--log-level", default=None, type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--json", "as_json", is_flag=True, help="One JSON line when ready.")
@@ -109,6 +114,8 @@ def _plan(options: dict[str, Any]) -> ClusterPlan:
         durability=options["durability"],
         provider_max_vms=vms_at_once(vm.id for vm in vms) - 1 + SPARE_VMS,
         redis_url=options["redis_url"],
+        limits=options["limits"],
+        openwhisk_guest_key=options["openwhisk_guest_key"],
         log_level=options["log_level"],
         config=options["config"],
     )
@@ -184,7 +191,9 @@ async def _announce(cluster: LocalCluster, *, as_json: bool, took_s: float) -> N
         return
     for url in cluster.urls:
         click.echo(f"fallow ready {url}")
-    click.echo(f"  key        {cluster.key}")
+    click.echo(f"  key        {cluster.key}{' (everybody knows it)' if cluster.plan.openwhisk_guest_key else ''}")
+    click.echo(f"  wsk        wsk property set --apihost {cluster.urls[0]}")
+    click.echo(f"             wsk property set --auth {cluster.key}")
     names = (f"{vm['id']} ({vm['kind']}, {vm['cores']:g} cores)" for vm in vms)
     click.echo(f"  VMs        {', '.join(names)}")
     enforced = "enforced by cgroups" if not unenforced else f"not enforced ({'; '.join(unenforced)})"

@@ -13,7 +13,7 @@ from fallow_cli.client import operator_target, tenant_target
 from fallow_cli.errors import CliError
 from fallow_cli.options import AUTO, CoreScale
 from fallow_cli.service_plan import GENERATED, MAX_HARVEST_VMS, STATIC, make_plans
-from fallow_cli.state import StateDir
+from fallow_cli.state import StateDir, guest_key
 
 PUBLIC_URL = "http://127.0.0.1:3233"
 
@@ -36,7 +36,7 @@ def setup(folder: Path, harvest_vms: int, traces: str, round_s: float, seed: int
     """
     state = StateDir(folder)
     state.prepare()
-    key = state.secret("guest")
+    key = guest_key(state)
     state.secret("operator")
     state.private("join.secret", lambda: secrets.token_urlsafe(32))
     cluster = state.private("cluster", lambda: secrets.token_hex(4))
@@ -48,6 +48,8 @@ def setup(folder: Path, harvest_vms: int, traces: str, round_s: float, seed: int
     click.echo(f"cluster {cluster}: 1 regular and {harvest_vms} harvest VMs; {made.told}")
     click.echo(f"an emulated core is {scale:g} real ones")
     click.echo(f"key of the namespace guest: {key}")
+    click.echo(f"  wsk property set --apihost {url}")
+    click.echo(f"  wsk property set --auth {key}")
     click.echo(f"  curl -u {key} {url}/api/v1/namespaces/_/actions")
 
 

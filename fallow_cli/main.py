@@ -13,9 +13,15 @@ from fallow_cli.cmd_calibrate import calibrate
 from fallow_cli.cmd_cluster import down, status, up
 from fallow_cli.cmd_compare import compare
 from fallow_cli.cmd_demo import demo
+from fallow_cli.cmd_key import key
+from fallow_cli.cmd_limits import limits
+from fallow_cli.cmd_namespace import list_all, namespace
+from fallow_cli.cmd_package import package
 from fallow_cli.cmd_replay import replay
+from fallow_cli.cmd_rule import rule
 from fallow_cli.cmd_service import env, setup
 from fallow_cli.cmd_simulate import simulate
+from fallow_cli.cmd_trigger import trigger
 from fallow_cli.cmd_vm import vm
 
 
@@ -39,7 +45,29 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "fallow", "_FALLOW_COMPLETE").source())
 
 
-for command in (up, down, status, demo, compare, calibrate, action, activation, why, vm, replay, simulate, setup, env):
+for command in (
+    up,
+    down,
+    status,
+    demo,
+    compare,
+    calibrate,
+    action,
+    package,
+    trigger,
+    rule,
+    namespace,
+    list_all,
+    activation,
+    why,
+    vm,
+    key,
+    limits,
+    replay,
+    simulate,
+    setup,
+    env,
+):
     cli.add_command(command)
 
 

@@ -5,23 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
-import string
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from fallow.infra.tenant_keys import WELL_KNOWN, is_well_known, new_key
 from fallow_cli.errors import CliError
 
 STATE_VERSION = "1"
-KEY_LETTERS = string.ascii_letters + string.digits
-
-
-def new_key() -> str:
-    """A random key of OpenWhisk's form: uuid:64 letters and digits."""
-    return f"{uuid.uuid4()}:{''.join(secrets.choice(KEY_LETTERS) for _ in range(64))}"
 
 
 def default_state_dir() -> Path:
@@ -43,6 +35,14 @@ class RunningCluster:
     run_dir: str
     fleet_socket: str
     processes: dict[str, int] = field(default_factory=dict)  # name -> pid
+
+
+def guest_key(state: StateDir) -> str:
+    """The kept key of the namespace guest, made at first use. Raises CliError for one that everybody knows."""
+    key = state.secret("guest")
+    if is_well_known(key):
+        raise CliError(f"the key in {state.path / 'guest.key'} is refused\n{WELL_KNOWN}")
+    return key
 
 
 class StateDir:

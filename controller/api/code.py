@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from controller.api.errors import malformed
+from controller.api.errors import malformed, runtime_gone
 
 DEFAULT_PYTHON = "python:3"
 BLACKBOX = "blackbox"  # the kind whose container is an image of the user's
@@ -48,17 +48,22 @@ def default_of(family: str, *, live: Iterable[str], offered: Iterable[str]) -> s
     return default_kind(family, live) or default_kind(family, offered)
 
 
-def resolve_kind(kind: str, *, live: Collection[str], offered: Collection[str]) -> str:
+def resolve_kind(
+    kind: str, *, live: Collection[str], offered: Collection[str], deprecated: Collection[str] = ()
+) -> str:
     """The concrete kind of what a client named: families and `:default` mean the default of the family, among the kinds
     of `live` VMs if they have one, else among all that were ever `offered`.
 
-    Raises ApiError 400 that lists the kinds offered.
+    Raises ApiError 400 that lists the kinds offered, or says that the kind is among the `deprecated` ones.
     """
+    if kind in deprecated:
+        raise runtime_gone(kind)
+    live, offered = (tuple(name for name in names if name not in deprecated) for names in (live, offered))
     family, _, version = kind.partition(":")
     resolved: str | None = kind
     if version in ("", "default") and kind != BLACKBOX:
         resolved = default_of(family, live=live, offered=offered)
-    known = {DEFAULT_PYTHON, *offered}
+    known = {DEFAULT_PYTHON, *offered}.difference(deprecated)
     if resolved not in known:
         names = ", ".join(f"'{name}'" for name in sorted(known))
         text = f"The specified runtime '{kind}' is not supported by this platform. Valid values are: {names}."

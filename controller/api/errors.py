@@ -35,8 +35,20 @@ def bad_parameter(name: str, text: str) -> ApiError:
     return ApiError(400, f"The query parameter '{name}' was malformed:\n{text}")
 
 
-def not_found() -> ApiError:
-    return ApiError(404, NOT_FOUND)
+def not_found(resource: str = "") -> ApiError:
+    """`resource`: "namespace/name", where clients are to hear which of several was not found."""
+    return ApiError(404, f"The requested resource '{resource}' does not exist." if resource else NOT_FOUND)
+
+
+def forbidden(resource: str) -> ApiError:
+    """403. `resource`: "namespace[/name]"."""
+    return ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
+
+
+def runtime_gone(kind: str) -> ApiError:
+    """400 for an action of a deprecated kind."""
+    text = f"The '{kind}' runtime is no longer supported. You may read and delete but not update or invoke this action."
+    return ApiError(400, text)
 
 
 def not_allowed(*methods: str) -> ApiError:

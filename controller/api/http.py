@@ -6,14 +6,24 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from controller.api.errors import COMPRESSED, NOT_JSON, TOO_DEEP, ApiError, malformed, too_large, unavailable
+from controller.api.errors import (
+    COMPRESSED,
+    NOT_JSON,
+    TOO_DEEP,
+    ApiError,
+    forbidden,
+    malformed,
+    not_allowed,
+    too_large,
+    unavailable,
+)
 from controller.api.params import Query
 from fallow.infra.records import Identity
 
@@ -25,6 +35,7 @@ CORS = {
 JSON_TYPE = "application/json"
 BODY_TIMEOUT_S = 60.0  # for a body to arrive: whoever is slower holds a place that others wait for
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_OBJECT_BYTES = 64 << 10
 _SPARE_LEVELS = 100  # what was read with so little stack left could not be read again a few calls deeper
 
 
@@ -48,8 +59,15 @@ class Call:
     def own_only(self, *name: str) -> None:
         """Raises ApiError 403 where it is about another namespace; `name` is what is asked for there."""
         if self.foreign:
-            resource = "/".join([self.namespace, *[part for part in name if part]])
-            raise ApiError(403, f"The supplied authentication is not authorized to access '{resource}'.")
+            raise self._forbidden(name)
+
+    def require(self, right: str | None, *name: str) -> None:
+        """Raises ApiError 403 where the caller's key does not give that right; None = it takes none."""
+        if right is not None and right not in self.identity.rights:
+            raise self._forbidden(name)
+
+    def _forbidden(self, name: Sequence[str]) -> ApiError:
+        return forbidden("/".join([self.namespace, *[part for part in name if part]]))
 
 
 def transaction_id(request: web.BaseRequest) -> str:
@@ -136,6 +154,20 @@ async def _read_chunks(request: web.BaseRequest, bound: int, what: str) -> bytes
             raise too_large(what, size, bound)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def read_object(request: web.BaseRequest) -> dict[str, Any]:
+    """The JSON object of an operator's request; none is an empty one. Raises ApiError 400, 413, 415."""
+    raw = await read_body(request, _MAX_OBJECT_BYTES)
+    if raw:
+        require_json(request)
+    return parse_object(raw)
+
+
+def only(request: web.BaseRequest, *methods: str) -> None:
+    """Raises ApiError 405 for any other method."""
+    if request.method not in methods:
+        raise not_allowed(*methods)
 
 
 def require_json(request: web.BaseRequest) -> None:

@@ -6,20 +6,21 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from controller.api.code import BLACKBOX, DEFAULT_PYTHON, default_of
+from controller.api.entity import MAX_PARAMETERS_BYTES
 from controller.api.schema import (
     MAX_CONCURRENCY,
     MAX_LOGS_MB,
-    MAX_PARAMETERS_BYTES,
     MIN_MEMORY_MB,
     MIN_TIMEOUT_MS,
     Bounds,
 )
 from fallow import __version__
+from fallow.core.throttle import Quota
 
 _MB = 1 << 20
 
 
-def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], calls_at_once: int) -> dict[str, Any]:
+def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], quota: Quota) -> dict[str, Any]:
     """`GET /`: durations in milliseconds, sizes in bytes."""
     kinds = sorted({DEFAULT_PYTHON, *offered} - {BLACKBOX})
     return {
@@ -27,9 +28,9 @@ def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], 
         "support": {"github": "https://github.com/apache/openwhisk/issues", "slack": "http://slack.openwhisk.org"},
         "api_paths": ["/api/v1"],
         "limits": {
-            "actions_per_minute": calls_at_once * 60,
-            "triggers_per_minute": calls_at_once * 60,
-            "concurrent_actions": calls_at_once,
+            "actions_per_minute": quota.invocations_per_minute,
+            "triggers_per_minute": quota.fires_per_minute,
+            "concurrent_actions": quota.concurrent_invocations,
             "sequence_length": 50,
             "default_min_action_duration": MIN_TIMEOUT_MS,
             "default_max_action_duration": bounds.max_timeout_ms,
@@ -44,24 +45,29 @@ def service_info(bounds: Bounds, offered: Sequence[str], live: Collection[str], 
             "min_action_logs": 0,
             "max_action_logs": MAX_LOGS_MB * _MB,
         },
-        "runtimes": _runtimes(kinds, live),
+        "runtimes": _runtimes(kinds, live, bounds.deprecated_kinds),
     }
 
 
-def _runtimes(kinds: Sequence[str], live: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+def _runtimes(
+    kinds: Sequence[str], live: Collection[str], deprecated: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    current = tuple(kind for kind in kinds if kind not in deprecated)
+    live = tuple(kind for kind in live if kind not in deprecated)
     families: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds:
         family = kind.partition(":")[0]
-        default = default_of(family, live=live, offered=kinds)
-        families.setdefault(family, []).append(_runtime(kind, is_default=kind == default))
+        default = default_of(family, live=live, offered=current)
+        runtime = _runtime(kind, is_default=kind == default, deprecated=kind in deprecated)
+        families.setdefault(family, []).append(runtime)
     return families
 
 
-def _runtime(kind: str, *, is_default: bool) -> dict[str, Any]:
+def _runtime(kind: str, *, is_default: bool, deprecated: bool) -> dict[str, Any]:
     return {
         "kind": kind,
         "image": f"fallow/{kind.replace(':', '-')}",
-        "deprecated": False,
+        "deprecated": deprecated,
         "default": is_default,
         "attached": True,
         "requireMain": False,
@@ -80,12 +86,12 @@ def api_info() -> dict[str, Any]:
     }
 
 
-def namespace_limits(bounds: Bounds, calls_at_once: int) -> dict[str, Any]:
+def namespace_limits(bounds: Bounds, quota: Quota) -> dict[str, Any]:
     """`GET /namespaces/_/limits`: sizes of actions in MB, times in milliseconds, parameters in bytes."""
     return {
-        "invocationsPerMinute": calls_at_once * 60,
-        "concurrentInvocations": calls_at_once,
-        "firesPerMinute": calls_at_once * 60,
+        "invocationsPerMinute": quota.invocations_per_minute,
+        "concurrentInvocations": quota.concurrent_invocations,
+        "firesPerMinute": quota.fires_per_minute,
         "minActionMemory": MIN_MEMORY_MB,
         "maxActionMemory": bounds.max_memory_mb,
         "minActionLogs": 0,
@@ -95,4 +101,5 @@ def namespace_limits(bounds: Bounds, calls_at_once: int) -> dict[str, Any]:
         "minActionConcurrency": 1,
         "maxActionConcurrency": MAX_CONCURRENCY,
         "maxParameterSize": MAX_PARAMETERS_BYTES,
+        "maxActionInstances": quota.concurrent_invocations,
     }

@@ -8,13 +8,14 @@ from aiohttp import web
 
 from controller.actions_cache import ActionsCache, Deployed
 from controller.api import params
-from controller.api.errors import ApiError, not_found, throttled, unavailable
+from controller.api.errors import ApiError, throttled, unavailable
 from controller.api.http import Call, answer, dump, dump_given, parse_object, read_body, refusal, require_json
 from controller.api.records import HTTP_STATUS, is_array, record_json
 from controller.auth import plain_key
 from controller.invocations import ID_HEADER, Caller, Invocations
 from controller.ledger import Answered, Elsewhere, Expired, InFlight, Refused, Reply
 from controller.stats import Stats
+from controller.throttles import Throttles
 from fallow.core.model import RefusalReason, Status
 from fallow.infra.records import Record
 from fallow.infra.store import StoreError
@@ -27,9 +28,10 @@ _MAX_TRACEPARENT = 64
 class Invoke:
     """The route."""
 
-    def __init__(self, *, actions: ActionsCache, invocations: Invocations, stats: Stats) -> None:
+    def __init__(self, *, actions: ActionsCache, invocations: Invocations, throttles: Throttles, stats: Stats) -> None:
         self._actions = actions
         self._invocations = invocations
+        self._throttles = throttles
         self._stats = stats
 
     async def invoke(self, request: Call, name: str) -> web.Response:
@@ -54,6 +56,7 @@ class Invoke:
         )
 
     async def _invoke(self, request: Call, name: str) -> web.Response:
+        quota = await self._throttles.invoke(request.identity.namespace)
         body = await read_body(request.request, MAX_ARGS_BYTES)
         blocking = params.flag(request.query, "blocking", False)
         wait_s = params.blocking_wait_s(request.query) if blocking else 0.0
@@ -62,8 +65,9 @@ class Invoke:
             require_json(request.request)
         deployed = await self._actions.get(request.namespace, name, request.identity.namespace)
         if deployed is None:
-            raise not_found()
+            raise await self._actions.missing(request.namespace, name)
         args = merged_args(deployed, body)
+        self._throttles.at_once(request.identity.namespace, quota)
         self._invocations.admit(deployed)
         with_key = deployed.spec.provide_api_key or bool(deployed.composition)
         call = self._invocations.new(deployed, args, caller_of(request, with_key=with_key), blocking=blocking)

@@ -64,6 +64,12 @@ class Page:
     skip: int
     limit: int
     count: bool
+    limited: bool = False  # the client said how many it wants
+
+    def counted(self, found: int) -> int:
+        """What `count` gives of a list of so many."""
+        after_skip = max(0, found - self.skip)
+        return min(after_skip, self.limit) if self.limited else after_skip
 
 
 def page(query: Query, collection: str) -> Page:
@@ -75,7 +81,7 @@ def page(query: Query, collection: str) -> Page:
         raise bad_parameter("limit", text)
     if skip < 0:
         raise bad_parameter("skip", f"The value '{skip}' is not greater than or equal to 0 for {collection}.")
-    return Page(skip=skip, limit=limit or MAX_LIMIT, count=flag(query, "count", False))
+    return Page(skip=skip, limit=limit or MAX_LIMIT, count=flag(query, "count", False), limited="limit" in query)
 
 
 def _integer(query: Query, name: str, default: int, collection: str) -> int:

@@ -6,25 +6,31 @@ There is one handler below the HTTP server and no chain of middlewares: the path
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from controller.api import info, params
+from controller.api import info, params, sdk
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
 from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
 from controller.api.invoke import Invoke
+from controller.api.packages import Packages
+from controller.api.rules import Rules
 from controller.api.schema import Bounds
+from controller.api.triggers import Triggers
+from controller.api.web import WebActions
 from controller.auth import Authenticator
+from controller.limits import NamespaceLimits
 from controller.stats import Stats
 from fallow.infra import metrics
 from fallow.infra.log import get_logger
 from fallow.infra.store import StoreError, StoreFull
 
 _log = get_logger("controller.api")
+_RIGHT_FOR = {"GET": "READ", "PUT": "PUT", "DELETE": "DELETE", "POST": "ACTIVATE"}
 STORE_FULL = "The platform's store is full. Delete what is not needed, or ask the operator for more memory."
 
 
@@ -37,6 +43,10 @@ class Router:
         auth: Authenticator,
         invoke: Invoke,
         actions: Actions,
+        packages: Packages,
+        triggers: Triggers,
+        rules: Rules,
+        web_actions: WebActions,
         activations: Activations,
         admin: Admin,
         stats: Stats,
@@ -44,11 +54,17 @@ class Router:
         offered: Callable[[], tuple[str, ...]],
         live: Callable[[], frozenset[str]],
         invokers: Callable[[], dict[str, str]],
-        calls_at_once: int,
+        limits: NamespaceLimits,
+        settled: Callable[[], Awaitable[None]],
+        disable: Callable[[], bool],
     ) -> None:
         self._auth = auth
         self._invoke = invoke
         self._actions = actions
+        self._packages = packages
+        self._triggers = triggers
+        self._rules = rules
+        self._web = web_actions
         self._activations = activations
         self._admin = admin
         self._stats = stats
@@ -56,7 +72,9 @@ class Router:
         self._offered = offered
         self._live = live
         self._invokers = invokers
-        self._calls_at_once = calls_at_once
+        self._limits = limits
+        self._disable = disable
+        self._settled = settled  # returns once no controller uses what was replaced here
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The request door: every answer leaves here, and nothing but answers."""
@@ -86,22 +104,27 @@ class Router:
         if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "namespaces":
             if request.method == "OPTIONS":
                 return _preflight(transaction)
-            return await self._namespaces(request, [urllib.parse.unquote(p) for p in parts[4:]], query, transaction)
+            response = await self._namespaces(request, [urllib.parse.unquote(p) for p in parts[4:]], query, transaction)
+            if request.method in ("PUT", "DELETE"):
+                await self._settled()
+            return response
+        if len(parts) > 3 and parts[1] == "api" and parts[2] == "v1" and parts[3] == "web":
+            return await self._web.route(request, parts[4:], query, transaction)
         if len(parts) > 3 and parts[1] == "admin" and parts[2] == "v1":
             self._auth.require_operator(request.headers.get("Authorization"))
             return await self._admin.route(request, [urllib.parse.unquote(p) for p in parts[3:]], transaction)
         return self._outside_namespaces(request, path, transaction)
 
     def _outside_namespaces(self, request: web.BaseRequest, path: str, transaction: str) -> web.Response:
-        if request.method == "OPTIONS" and path.startswith("/api/v1"):
+        if request.method == "OPTIONS":
             return _preflight(transaction)
         match path:
             case "/ping":
                 _only(request, "GET", "HEAD")
-                return web.Response(text="pong", headers={**CORS, "X-Request-ID": transaction})
+                return _plain(b"pong", transaction)
             case "/":
                 _only(request, "GET", "HEAD")
-                body = info.service_info(self._bounds, self._offered(), self._live(), self._calls_at_once)
+                body = info.service_info(self._bounds, self._offered(), self._live(), self._limits.default)
             case "/api/v1" | "/api/v1/":
                 _only(request, "GET", "HEAD")
                 body = info.api_info()
@@ -111,7 +134,16 @@ class Router:
                 body = self._invokers()
             case "/metrics":
                 self._auth.require_operator(request.headers.get("Authorization"))
-                return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+                return _plain(metrics.render(), transaction, metrics.CONTENT_TYPE)
+            case "/blackbox.tar.gz":
+                _only(request, "GET", "HEAD")
+                return _plain(sdk.blackbox(), transaction, sdk.CONTENT_TYPE)
+            case "/disable":
+                self._auth.require_operator(request.headers.get("Authorization"))
+                _only(request, "POST")
+                return _plain(
+                    b"controller disabled" if self._disable() else b"controller already disabled", transaction
+                )
             case _:
                 raise not_found()
         return answer(200, dump(body), transaction)
@@ -136,24 +168,37 @@ class Router:
         namespace, *rest = parts
         if namespace != "_":
             call.namespace = params.check_namespace(namespace)
+        call.require(_RIGHT_FOR.get(request.method), *rest[1:])
         match rest:
             case ["actions", *name]:
                 return await self._action(call, name)
+            case ["packages", *name]:
+                return await self._package(call, name)
+            case ["triggers", *name]:
+                call.own_only(*name)
+                return await self._trigger(call, name)
+            case ["rules", *name]:
+                call.own_only(*name)
+                return await self._rule(call, name)
             case ["activations", *which]:
                 call.own_only(*which)
                 return await self._activation(call, which)
             case ["limits"] | ["limits", ""]:
                 call.own_only()
                 _only(request, "GET")
-                return answer(200, dump(info.namespace_limits(self._bounds, self._calls_at_once)), transaction)
+                quota = await self._limits.quota(call.namespace)
+                return answer(200, dump(info.namespace_limits(self._bounds, quota)), transaction)
             case _:
                 raise not_found()
 
     async def _action(self, call: Call, name: list[str]) -> web.Response:
         if not name or name == [""]:
-            call.own_only()
             _only(call.request, "GET")
             return await self._actions.list(call)
+        if name[1:] in ([""], ["", ""]):  # clients add a slash to the package's name, and people one more
+            if call.method != "GET":
+                raise not_found()
+            return await self._actions.list_package(call, params.check_name(name[0]))
         if len(name) > 2:
             raise not_found()
         action = "/".join(map(params.check_name, name))
@@ -161,14 +206,68 @@ class Router:
             case "POST":
                 return await self._invoke.invoke(call, action)
             case "GET":
-                call.own_only(action)
                 return await self._actions.get(call, action)
             case "PUT":
-                call.own_only(action)
                 return await self._actions.put(call, action)
             case "DELETE":
-                call.own_only(action)
                 return await self._actions.delete(call, action)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE", "POST")
+
+    async def _package(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._packages.list(call)
+        if len(name) > 1:
+            raise not_found()
+        package = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._packages.get(call, package)
+            case "PUT":
+                call.own_only(package)
+                return await self._packages.put(call, package)
+            case "DELETE":
+                call.own_only(package)
+                return await self._packages.delete(call, package)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE")
+
+    async def _trigger(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._triggers.list(call)
+        if len(name) > 1:
+            raise not_found()
+        trigger = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._triggers.get(call, trigger)
+            case "PUT":
+                return await self._triggers.put(call, trigger)
+            case "DELETE":
+                return await self._triggers.delete(call, trigger)
+            case "POST":
+                return await self._triggers.fire(call, trigger)
+            case _:
+                raise not_allowed("GET", "PUT", "DELETE", "POST")
+
+    async def _rule(self, call: Call, name: list[str]) -> web.Response:
+        if not name or name == [""]:
+            _only(call.request, "GET")
+            return await self._rules.list(call)
+        if len(name) > 1:
+            raise not_found()
+        rule = params.check_name(name[0])
+        match call.method:
+            case "GET":
+                return await self._rules.get(call, rule)
+            case "PUT":
+                return await self._rules.put(call, rule)
+            case "DELETE":
+                return await self._rules.delete(call, rule)
+            case "POST":
+                return await self._rules.set_status(call, rule)
             case _:
                 raise not_allowed("GET", "PUT", "DELETE", "POST")
 
@@ -187,6 +286,10 @@ class Router:
                 return await self._activations.why(call, activation_id)
             case _:
                 raise not_found()
+
+
+def _plain(body: bytes, transaction: str, content_type: str = "text/plain; charset=utf-8") -> web.Response:
+    return web.Response(body=body, headers={**CORS, "X-Request-ID": transaction, "Content-Type": content_type})
 
 
 def _preflight(transaction: str) -> web.Response:

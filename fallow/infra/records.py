@@ -8,6 +8,8 @@ from typing import Any
 from fallow.core.model import ActionSpec
 from fallow.core.value import value
 
+RIGHTS = ("READ", "PUT", "DELETE", "ACTIVATE")  # that a key may have
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionDoc:
@@ -83,11 +85,12 @@ class RuleDoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a key belongs to."""
+    """Who a key belongs to, and what may be done with it."""
 
     namespace: str
     subject: str
     uuid: str
+    rights: tuple[str, ...] = RIGHTS
 
 
 @value(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fallow.core.model import VmKind
+from fallow.core.throttle import QUOTAS
 from fallow.infra.log import FORMATS, LEVELS
 from fallow.infra.tasks import FatalError
 
@@ -64,6 +65,9 @@ class ControllerSettings(CommonSettings):
     provider_url: str = ""  # unix:///path of the fleet's socket; "" = no provider
     max_memory_mb: int = 2048  # the most an action may ask for
     max_timeout_s: float = 300.0
+    deprecated_kinds: str = ""  # "python:3.9,...": actions of them may be read and deleted, neither put nor invoked
+    allow_well_known_keys: bool = False  # those in OpenWhisk's repository: for clients that have them built in
+    limits: str = "wide"  # what a namespace may do where nothing else is set for it: wide | openwhisk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,7 @@ _CHOICES: Mapping[str, Collection[str]] = {
     "log_format": FORMATS,
     "kind": tuple(kind.value for kind in VmKind),
     "backend": ("process", "docker"),
+    "limits": tuple(QUOTAS),
 }
 _MAX_PORT = 65535
 _BOOLS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from fallow_cli.action_document import definition
 from fallow_cli.client import Answer, operator_target, server_words, tenant_target
-from fallow_cli.cmd_action import action_path, definition
 from fallow_cli.cmd_vm import Duration
 from fallow_cli.demo.injector import moments
+from fallow_cli.entities import entity_path
 from fallow_cli.errors import CliError
 from fallow_cli.machine import free_ports, vm_memory_mb
 from fallow_cli.main import cli
@@ -64,13 +65,13 @@ def test_the_target_is_the_environment_then_the_cluster_then_wskprops(
     ],
 )
 def test_action_names_become_paths(name: str, path: str) -> None:
-    assert action_path(name) == path
+    assert entity_path(name, "action") == path
 
 
 @pytest.mark.parametrize("name", ["", "/guest", "a/b/c", "a//b", "/"])
 def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(CliError, match="no action name"):
-        action_path(name)
+        entity_path(name, "action")
 
 
 def defined(**given: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fallow.infra.tenant_keys import OPENWHISK_GUEST
 from fallow_cli.errors import CliError
-from fallow_cli.state import RunningCluster, StateDir, new_key
+from fallow_cli.state import RunningCluster, StateDir, guest_key, new_key
 
 
 def test_keys_have_openwhisks_form_and_are_kept(tmp_path: Path) -> None:
@@ -19,6 +20,15 @@ def test_keys_have_openwhisks_form_and_are_kept(tmp_path: Path) -> None:
     assert state.secret("guest") == key
     assert (tmp_path / "s" / "guest.key").stat().st_mode & 0o777 == 0o600
     assert new_key() != new_key()
+
+
+def test_a_guest_key_that_everybody_knows_is_refused(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    state.prepare()
+    assert guest_key(state) == state.secret("guest")
+    (tmp_path / "guest.key").write_text(OPENWHISK_GUEST + "\n")
+    with pytest.raises(CliError, match=r"guest\.key is refused\n.*public repository"):
+        guest_key(state)
 
 
 def test_a_folder_of_another_version_is_refused_and_left_as_it_was(tmp_path: Path) -> None:

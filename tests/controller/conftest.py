@@ -211,7 +211,11 @@ class FakeInvoker:
 def record_of(spec: ActionSpec, run: Run, result: Result, vm_id: str) -> Record:
     return Record(
         activation_id=run.activation_id,
-        namespace=spec.namespace,
+        namespace=spec.caller_namespace,
+        action_namespace=spec.namespace if spec.caller else "",
+        binding=spec.binding,
+        cause=run.cause,
+        caused_by=run.caused_by,
         name=spec.name,
         version=spec.version,
         subject=run.subject,
@@ -288,7 +292,11 @@ class Cluster:
 async def running(redis_url: str, **settings: Any) -> AsyncIterator[Cluster]:
     """A controller of its own process's making, but in this loop."""
     all_settings = ControllerSettings(
-        redis_url=redis_url, join_secret=SECRET, link_port=0, operator_key=OPERATOR_KEY, **{"port": 0, **settings}
+        redis_url=redis_url,
+        join_secret=SECRET,
+        link_port=0,
+        operator_key=OPERATOR_KEY,
+        **{"port": 0, "allow_well_known_keys": True, **settings},
     )
     async with AsyncExitStack() as stack:
         store = await Store.open(redis_url)

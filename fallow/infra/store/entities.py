@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -26,7 +26,10 @@ D = TypeVar("D", PackageDoc, TriggerDoc, RuleDoc)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An entity was put or deleted. Numbers grow by one with every change, of any controller."""
+    """An entity was put or deleted. Numbers grow by one with every change, of any controller.
+
+    Collections are those of the API, and "identities" (namespace, uuid of the key) and "limits" (namespace, no name).
+    """
 
     number: int
     collection: str
@@ -116,7 +119,7 @@ class EntityStore:
         """Of the last change; 0 = there was none."""
         return int(await self._connection.call("GET", keys.change_number()) or 0)
 
-    async def changes(self) -> AsyncIterator[Change | None]:
+    async def changes(self) -> AsyncGenerator[Change | None]:
         """Entities that were put or deleted, by any controller, as it happens. For ever.
 
         Yields None once, when it listens: what was cached before may be stale and must be forgotten. Raises

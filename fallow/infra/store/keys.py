@@ -24,13 +24,18 @@ def schema() -> str:
 
 
 def identity(uuid: str) -> str:
-    """HASH namespace, subject, salt, hash of one key. put_key. No TTL."""
+    """HASH namespace, subject, rights, salt, hash of one key. put_key. No TTL."""
     return f"{_PREFIX}identity:{uuid}"
 
 
 def identities() -> str:
     """SET of the uuids that have an `identity`. put_key, delete_key. No TTL."""
     return f"{_PREFIX}identities"
+
+
+def limits(namespace: str) -> str:
+    """HASH of the limits set for a namespace, by name; for others the default holds. put_limits. No TTL."""
+    return f"{_PREFIX}limits:{namespace}"
 
 
 # Entities and code.
@@ -80,7 +85,7 @@ def code_users(digest: str) -> str:
 
 
 def changes() -> str:
-    """Channel: "number collection namespace/name" of every entity that was put or deleted."""
+    """Channel: "number collection namespace/name" of every entity, key or limit that was put or deleted."""
     return f"{_PREFIX}changes"
 
 
@@ -145,6 +150,11 @@ def lease(controller_id: str) -> str:
 def leases() -> str:
     """SET of controller ids that have or had a `lease`. renew_lease; live_controllers removes the lapsed. No TTL."""
     return f"{_PREFIX}leases"
+
+
+def seen() -> str:
+    """HASH controller id to the number of the last change it has seen. note_seen; goes as in `leases`. No TTL."""
+    return f"{_PREFIX}seen"
 
 
 def role(name: str) -> str:

@@ -23,13 +23,33 @@ class LeaseStore:
     async def release_lease(self, controller_id: str) -> None:
         """Ends a lease at once, for a controller that leaves in order."""
         await self._connection.pipeline(
-            [("DEL", keys.lease(controller_id)), ("SREM", keys.leases(), controller_id)],
+            [
+                ("DEL", keys.lease(controller_id)),
+                ("SREM", keys.leases(), controller_id),
+                ("HDEL", keys.seen(), controller_id),
+            ],
         )
 
     async def live_controllers(self) -> list[ControllerLease]:
         """Controllers whose lease stands, by id."""
-        found = await self._connection.run(scripts.LIVE_CONTROLLERS, [keys.leases()], [keys.lease("")])
+        found = await self._connection.run(scripts.LIVE_CONTROLLERS, [keys.leases(), keys.seen()], [keys.lease("")])
         return [LEASES.from_bytes(data, keys.leases()) for data in found]
+
+    async def note_seen(self, controller_id: str, number: int) -> None:
+        """The controller uses nothing any more that was replaced by a change of this number or a lower one."""
+        await self._connection.run(scripts.NOTE_SEEN, [keys.lease(controller_id), keys.seen()], [controller_id, number])
+
+    async def behind(self, controller_id: str, number: int | None = None) -> tuple[int, list[str]]:
+        """The live controllers but this one that have not noted a change of that number yet, after the number.
+
+        None = the last change there was.
+        """
+        found, *others = await self._connection.run(
+            scripts.BEHIND,
+            [keys.leases(), keys.seen(), keys.change_number()],
+            [keys.lease(""), controller_id, "" if number is None else number],
+        )
+        return int(found), sorted(other.decode() for other in others)
 
     async def hold(self, name: str, owner: str, ttl_s: float) -> bool:
         """Takes or keeps the role `name` for `ttl_s`; False = another owner has it."""

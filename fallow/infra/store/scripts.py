@@ -19,6 +19,8 @@ def _load(name: str) -> Script:
 
 
 ACCEPT = _load("accept")
+ANNOUNCE = _load("announce")
+BEHIND = _load("behind")
 CLAIM = _load("claim")
 DELETE_ACTION = _load("delete_action")
 DELETE_ENTITY = _load("delete_entity")
@@ -27,6 +29,7 @@ HOLD = _load("hold")
 LIST_ACTIONS = _load("list_actions")
 LIST_RECORDS = _load("list_records")
 LIVE_CONTROLLERS = _load("live_controllers")
+NOTE_SEEN = _load("note_seen")
 PUT_ACTION = _load("put_action")
 PUT_ENTITY = _load("put_entity")
 RECORDS = _load("records")
@@ -37,6 +40,8 @@ TRIM = _load("trim")
 
 ALL = (
     ACCEPT,
+    ANNOUNCE,
+    BEHIND,
     CLAIM,
     DELETE_ACTION,
     DELETE_ENTITY,
@@ -45,6 +50,7 @@ ALL = (
     LIST_ACTIONS,
     LIST_RECORDS,
     LIVE_CONTROLLERS,
+    NOTE_SEEN,
     PUT_ACTION,
     PUT_ENTITY,
     RECORDS,

@@ -1,5 +1,5 @@
 -- The leases that stand; forgets controllers whose lease lapsed.
--- KEYS leases
+-- KEYS leases seen
 -- ARGV lease_prefix
 local live = {}
 local ids = redis.call('SMEMBERS', KEYS[1])
@@ -10,6 +10,7 @@ for _, id in ipairs(ids) do
     live[#live + 1] = lease
   else
     redis.call('SREM', KEYS[1], id)
+    redis.call('HDEL', KEYS[2], id)
   end
 end
 return live

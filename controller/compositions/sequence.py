@@ -1,0 +1,48 @@
+"""Runs a sequence: each action's result is what the next one is called with."""
+
+from __future__ import annotations
+
+from controller.compositions.parts import Course, PartError, Parts, error_json, with_parameters
+from controller.ledger import InFlight
+from controller.own_calls import Ending
+from fallow.core.composition import goes_on
+from fallow.core.model import Status
+
+MISSING = "Sequence component does not exist."
+
+
+class SequenceRunner:
+    """For OwnCalls."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def __call__(self, call: InFlight) -> Ending:
+        course = self._parts.begin(call)
+        try:
+            status, result = await self._run(course)
+        except PartError as e:
+            status, result = e.status, error_json(e.text)
+        finally:
+            self._parts.end(course)
+        return Ending(
+            status=status,
+            result=result,
+            logs=tuple(course.logs),
+            kind="sequence",
+            memory_mb=course.memory_mb or None,
+            duration_ms=course.duration_ms,
+            topmost=not call.caused_by,
+        )
+
+    async def _run(self, course: Course) -> tuple[Status, bytes]:
+        args = course.call.args
+        for name in course.call.components:
+            deployed = await self._parts.find(course.call, name)
+            if deployed is None:
+                raise PartError(MISSING)
+            record = await self._parts.run(course, deployed, with_parameters(deployed, args))
+            args = record.result
+            if not goes_on(Status(record.status)):
+                return Status(record.status), args
+        return Status.SUCCESS, args
