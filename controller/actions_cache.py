@@ -19,6 +19,7 @@ from fallow.infra.store import Change, Store, StoreUnavailable
 
 SEQUENCE = "sequence"
 CONDUCTOR = "conductor"
+BUILTIN = "builtin"  # the kind, too, of such an action; no client can put one
 _KEPT = 20_000
 
 _Key = tuple[str, str, str]  # who calls, and the action as it is addressed: namespace, "[package/]action"
@@ -35,7 +36,7 @@ class Deployed:
     final: frozenset[str]  # parameters that a call may not override
     annotations: dict[str, Any]
     components: tuple[str, ...] = ()  # of a sequence: "namespace/[package/]action"
-    composition: str = ""  # SEQUENCE or CONDUCTOR: the controller runs it itself; "" = an invoker does
+    composition: str = ""  # SEQUENCE, CONDUCTOR or BUILTIN: the controller runs it itself; "" = an invoker does
 
 
 class ActionsCache:
@@ -143,7 +144,7 @@ def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str =
     arguments = {item["key"]: item["value"] for item in items if not item.get("init")}
     annotations = {item["key"]: item["value"] for item in doc.annotations}
     spec = _spec(doc, packages, items, caller)
-    composition = SEQUENCE if doc.kind == SEQUENCE else CONDUCTOR if _truthy(annotations.get("conductor")) else ""
+    composition = _composition(doc.kind, annotations)
     if composition == SEQUENCE:
         arguments.pop("_actions", None)
     final = annotations.get("final") is True
@@ -157,6 +158,12 @@ def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str =
         components=tuple(doc.components),
         composition=composition,
     )
+
+
+def _composition(kind: str, annotations: dict[str, Any]) -> str:
+    if kind in (SEQUENCE, BUILTIN):
+        return kind
+    return CONDUCTOR if _truthy(annotations.get("conductor")) else ""
 
 
 def _spec(doc: ActionDoc, packages: Sequence[PackageDoc], items: list[dict[str, Any]], caller: str) -> ActionSpec:

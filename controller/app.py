@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 import fallow.core.policies  # noqa: F401 - registers the policies
+from controller import system_packages
 from controller.actions_cache import CONDUCTOR, SEQUENCE, ActionsCache
 from controller.api.actions import Actions
 from controller.api.activations import Activations
@@ -231,6 +232,7 @@ class Controller:
                 not_renewed=self._invalidation.lease_not_renewed,
             )
             await self._grant_guest()
+            await self._install_system_packages()
             await leases.renew()
             self._reader = reader = self._stream_reader(leases)
             async with asyncio.TaskGroup() as group:
@@ -261,6 +263,13 @@ class Controller:
             await self._store.put_key(GUEST, self._settings.guest_key)
         except StoreError as e:
             raise FatalError(f"guest_key cannot be granted: {e}") from None
+
+    async def _install_system_packages(self) -> None:
+        """Raises FatalError."""
+        try:
+            await system_packages.install(self._store)
+        except StoreError as e:
+            raise FatalError(f"the packages of {system_packages.NAMESPACE} cannot be put: {e}") from None
 
     def _stream_reader(self, leases: Leases) -> StreamReader:
         return StreamReader(

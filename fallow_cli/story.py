@@ -26,6 +26,8 @@ _CAUSES = {
     "not_told_apart_s": "from acceptance to start, not told apart (queues, store, earlier attempts)",
     "init_s": "initialising the container with the action's code (cold start)",
     "run_s": "running",
+    "parts_s": "in its parts",
+    "between_s": "between its parts: placing them, waiting for VMs and containers, writing records",
     "cut_off_s": "in attempts that were cut off",
     "on_vm_so_far_s": "on its VM so far",
 }
@@ -297,10 +299,14 @@ def _cost(cost: Doc) -> str:
 
 def _record(record: Doc) -> Iterator[str]:
     where = f"attempt {record['attempt']} on {record['vm']} ({record['kind']})" if record["vm"] else "no VM is named"
+    if record.get("parts") is not None:
+        where = "a composition, which its controller ran" if record.get("parts") else "a composition of no parts"
     spans = [(record[key] - record["accepted_unix_ms"]) / 1000 for key in ("start_unix_ms", "end_unix_ms")]
     when = f"started after {spans[0]:.3f} s and ended after {spans[1]:.3f} s" if record["accepted_unix_ms"] else ""
     says = [record["status"], where, when]
     yield from _wrap(f"The final record says: {'; '.join(part for part in says if part)}.", 0, hang=2)
+    for part in record.get("parts") or ():
+        yield f"  part {part}, which has a story of its own"
     for key, text in (
         ("timed_out", "It ran into its time limit."),
         ("evicted", "It was cut off by an eviction."),

@@ -121,6 +121,8 @@ def _waits_of(record: Mapping[str, Any] | None) -> tuple[dict[str, float] | None
     """As far as the record alone knows: it cannot tell the waits before the last attempt's VM apart."""
     if record is None or not record["accepted_unix_ms"]:
         return None, None
+    if record.get("parts") is not None:
+        return _waits_of_composition(record)
     vm = record["vm_waits"] or {}
     known = {
         "vm_queue_cpu_s": vm.get("cpu_s", 0.0),
@@ -136,6 +138,13 @@ def _waits_of(record: Mapping[str, Any] | None) -> tuple[dict[str, float] | None
     total_s = (record["end_unix_ms"] - record["accepted_unix_ms"]) / 1000
     known["way_s"] = max(0.0, total_s - sum(known.values()))
     return {key: round(value, 6) for key, value in known.items()}, round(sum(known.values()), 6)
+
+
+def _waits_of_composition(record: Mapping[str, Any]) -> tuple[dict[str, float], float]:
+    total_s = (record["end_unix_ms"] - record["accepted_unix_ms"]) / 1000
+    before_s, parts_s = (record["wait_ms"] or 0) / 1000, (record.get("parts_ms") or 0) / 1000
+    between_s = max(0.0, total_s - before_s - parts_s)
+    return {"before_s": before_s, "parts_s": parts_s, "between_s": round(between_s, 6)}, total_s
 
 
 def _costs_of(record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -186,7 +195,8 @@ def _unknown(
 ) -> list[str]:
     notes = []
     if not remembered:
-        notes.append(FORGOTTEN)
+        if record is None or record.get("parts") is None:
+            notes.append(FORGOTTEN)
     else:
         told = {step["attempt"] for step in steps if step["what"] == "placed"}
         lost = [str(n) for n in range(1, _attempts(steps, record) + 1) if n not in told]

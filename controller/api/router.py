@@ -17,6 +17,8 @@ from controller.api.admin import Admin
 from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
 from controller.api.invoke import Invoke
+from controller.api.openapi.document import document
+from controller.api.openapi.page import page
 from controller.api.packages import Packages
 from controller.api.rules import Rules
 from controller.api.schema import Bounds
@@ -128,12 +130,19 @@ class Router:
             case "/api/v1" | "/api/v1/":
                 _only(request, "GET", "HEAD")
                 body = info.api_info()
+            case "/api/v1/api-docs":
+                _only(request, "GET", "HEAD")
+                body = document(self._bounds)
+            case "/api/v1/docs":
+                _only(request, "GET", "HEAD")
+                return _plain(page(document(self._bounds)).encode(), transaction, "text/html; charset=utf-8")
             case "/invokers":
                 self._auth.require_operator(request.headers.get("Authorization"))
                 _only(request, "GET")
                 body = self._invokers()
             case "/metrics":
                 self._auth.require_operator(request.headers.get("Authorization"))
+                _only(request, "GET")
                 return _plain(metrics.render(), transaction, metrics.CONTENT_TYPE)
             case "/blackbox.tar.gz":
                 _only(request, "GET", "HEAD")

@@ -246,5 +246,8 @@ def record_facts(record: Record) -> dict[str, Any]:
         "timed_out": record.timed_out,
         "evicted": record.evicted,
         "logs_missing": record.logs_missing,
+        # Of a sequence or composition: the activations of its parts, and the time spent in them.
+        "parts": None if record.topmost is None else list(record.logs),
+        "parts_ms": record.duration_ms,
         "vm_waits": None if waits is None else waits_json(waits),
     }

@@ -227,6 +227,26 @@ def test_a_forgotten_story_is_told_from_the_record() -> None:
     assert "No controller that was asked remembers the steps" in " ".join(text.split())
 
 
+def test_a_composition_tells_of_its_parts() -> None:
+    told = forgotten()
+    parts = ["1" * 32, "2" * 32]
+    told["record"] = {
+        **RECORD,
+        "vm": None,
+        "kind": None,
+        "wait_ms": 1000,
+        "parts": parts,
+        "parts_ms": 9000,
+        "vm_waits": None,
+    }
+    doc = merge([told], asked=2)
+    assert doc["waits"] == {"before_s": 1.0, "parts_s": 9.0, "between_s": 4.0}
+    assert (doc["total_s"], doc["unknown"]) == (14.0, [])
+    text = "\n".join(story_lines(doc))
+    assert "success; a composition, which its controller ran" in text
+    assert all(f"part {part}, which has a story of its own" in text for part in parts)
+
+
 def test_what_one_controller_alone_does_not_know_is_said() -> None:
     away = "The controller at http://c1 did not tell its part: cannot reach it."
     doc = merge([second_part()], [away], asked=2)

@@ -1,0 +1,1 @@
+"""What every cluster has in its namespace whisk.system: sources of actions, and a manifest of its packages."""
