@@ -15,7 +15,10 @@ from aiohttp import web
 
 import fallow.core.policies  # noqa: F401 - registers the policies
 from controller import system_packages
-from controller.actions_cache import CONDUCTOR, SEQUENCE, ActionsCache
+from controller.actions_cache import BUILTIN, CONDUCTOR, SEQUENCE, ActionsCache
+from controller.alarms.feed import AlarmFeeds
+from controller.alarms.fires import fires_with
+from controller.alarms.loop import AlarmLoop
 from controller.api.actions import Actions
 from controller.api.activations import Activations
 from controller.api.admin import Admin
@@ -31,6 +34,7 @@ from controller.api.triggers import Triggers
 from controller.api.web import WebActions
 from controller.api.why import WhyAnswers
 from controller.auth import Authenticator
+from controller.builtins import BuiltinRunner
 from controller.compositions.conductor import ConductorRunner
 from controller.compositions.parts import Parts
 from controller.compositions.sequence import SequenceRunner
@@ -71,6 +75,7 @@ from fallow.infra.tasks import FatalError, every
 TICK_S = 0.25
 CLAIM_PERIOD_S = 1.0
 MONITOR_STEP_S = 1.0
+ALARM_STEP_S = 1.0
 TRIM_PERIOD_S = 10.0
 DRAIN_S = 5.0
 CLOSE_S = 2.0
@@ -158,6 +163,14 @@ class Controller:
         parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
         self._own_calls.register(SEQUENCE, SequenceRunner(parts))
         self._own_calls.register(CONDUCTOR, ConductorRunner(parts))
+        self._alarms = AlarmLoop(
+            controller_id=self.id,
+            store=store,
+            fire=fires_with(self._firing, self._throttles.fire),
+            accepting=lambda: self._accepting,
+        )
+        feeds = AlarmFeeds(store=store, owner=self._auth.owner)
+        self._own_calls.register(BUILTIN, BuiltinRunner(feeds.actions()))
         self.api_url = ""
         self.link_url = ""
 
@@ -292,6 +305,7 @@ class Controller:
             ("close links", self._peers.close_dropped()),
             ("changes", self._invalidation.follow()),
             ("seen changes", self._invalidation.note()),
+            ("alarms", every(ALARM_STEP_S, self._alarms.step)),
             ("trim", every(TRIM_PERIOD_S, self._trim)),
         ]
         if self._settings.target_cores > 0:

@@ -73,6 +73,10 @@ class Authenticator:
             self._remember(digest, _Known(identity=identity, at_mono_s=now_s))
         return identity
 
+    async def owner(self, key: str) -> Identity:
+        """Whose key "uuid:secret" this is. Raises as `identify` does."""
+        return await self.identify("Basic " + base64.b64encode(key.encode("utf-8", "replace")).decode())
+
     def heard(self, change: Change | None) -> None:
         """A changed key is asked for anew; None = every one is, though it serves on while the store is away."""
         if change is None:

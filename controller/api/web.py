@@ -194,7 +194,7 @@ def _shown(
     try:
         result = json.loads(record.result or b"{}")
         shown = project(extension, result, error=record.status == Status.APPLICATION_ERROR)
-    except RecursionError:
+    except (RecursionError, ValueError):  # JSON that no Python can hold: depth, or a number of thousands of digits
         raise ApiError(400, FAILED) from None
     if extension.show is not EXTENSIONS["http"].show and not accepts(
         request.headers.get("Accept", ""), extension.media_type

@@ -26,7 +26,7 @@ _DROPPED = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "proxy-connection"}
 )
 _NAME = re.compile(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_VALUE = re.compile(r"\A[\t\x20-\x7e\x80-\uffff]*\Z")
+_VALUE = re.compile(r"\A[\t\x20-\x7e\x80-\ud7ff\ue000-\uffff]*\Z")
 _MEDIA_TYPE = re.compile(r"\A\s*[\w!#$&^.+-]+/[\w!#$&^.+-]+\s*(;[\t\x20-\x7e]*)?\Z", re.ASCII)
 _CODE = re.compile(r"\A[0-9]{3}\Z")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.api import params
 from controller.api.errors import ApiError
-from controller.compositions.parts import Course, PartError, Parts, error_json, plain, with_parameters
+from controller.compositions.parts import Course, PartError, Parts, error_json, loaded, plain, with_parameters
 from controller.ledger import InFlight
 from controller.own_calls import Ending
 from fallow.core.model import Status
@@ -107,7 +107,7 @@ class ConductorRunner:
             first = False
             if record.status != Status.SUCCESS:
                 return Status(record.status), record.result
-            move = read_move(json.loads(record.result or b"{}"))
+            move = read_move(loaded(record.result))
             if move.action is None:
                 return Status.SUCCESS, json.dumps(move.params, separators=(",", ":")).encode()
             args = _with_state(await self._component(course, move), move.state)
@@ -130,7 +130,7 @@ class ConductorRunner:
             return {"error": TOO_LONG}
         args = json.dumps(move.params, separators=(",", ":")).encode()
         record = await self._parts.run(course, deployed, with_parameters(deployed, args))
-        return json.loads(record.result or b"{}")
+        return loaded(record.result)
 
 
 def _with_state(result: Any, state: dict[str, Any]) -> bytes:

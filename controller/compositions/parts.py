@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controller.actions_cache import ActionsCache, Deployed
 from controller.api.errors import ApiError
@@ -21,6 +21,7 @@ from fallow.infra.records import Record
 from fallow.infra.store import Store, StoreError
 
 CAUSED_BY = "sequence"
+UNREADABLE = "The result of a component is nested too deeply, or holds a number out of range."
 PLACING_S = 60.0  # a part that no VM has room for is tried so long; then the composition ends
 _RETRY_S = 0.1
 _MAX_RETRY_S = 2.0
@@ -162,7 +163,15 @@ def with_parameters(deployed: Deployed, args: bytes) -> bytes:
     """What the action is called with: its stored parameters, and over them what came before it. An array replaces."""
     if not deployed.parameters or args.lstrip()[:1] != b"{":
         return args
-    return json.dumps({**deployed.parameters, **json.loads(args)}, separators=(",", ":")).encode()
+    return json.dumps({**deployed.parameters, **loaded(args)}, separators=(",", ":")).encode()
+
+
+def loaded(result: bytes) -> Any:
+    """The value of a result. Raises PartError for JSON that cannot be held: its depth, or a number's length."""
+    try:
+        return json.loads(result or b"{}")
+    except (RecursionError, ValueError):
+        raise PartError(UNREADABLE) from None
 
 
 def error_json(text: str) -> bytes:

@@ -149,6 +149,15 @@ async def test_arrays_pass_on(cluster) -> None:
     assert (answer.status, answer.json) == (200, [1, 2, 3])
 
 
+async def test_a_result_that_nothing_can_hold_ends_it(cluster) -> None:
+    await cluster.join(behaviour=lambda invoker, run: invoker.finish(run, b'{"n":' + b"9" * 5000 + b"}"))
+    await cluster.client.put_echo("a", parameters=[{"key": "p", "value": 1}])
+    await put_sequence(cluster.client, "s", "/_/a", "/_/a")
+    answer = await cluster.client.call("POST", "actions/s?blocking=true&result=true", {})
+    assert answer.status == 502
+    assert "number out of range" in answer.json["error"]
+
+
 async def test_a_component_changed_or_gone_meanwhile(cluster, until) -> None:
     """It is looked up when its turn comes."""
     turn = asyncio.Event()

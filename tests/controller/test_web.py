@@ -133,6 +133,12 @@ async def test_results_that_cannot_be_shown(cluster: Any) -> None:
     assert (await get(cluster, "default/page.svg")).json["error"] == "There was an error processing your request."
 
 
+async def test_a_number_that_nothing_can_hold(cluster: Any) -> None:
+    await cluster.join(behaviour=lambda invoker, run: invoker.finish(run, b'{"body":' + b"9" * 5000 + b"}"))
+    await put(cluster)
+    assert (await get(cluster, "default/page")).status == 400
+
+
 async def test_accept_is_heard(cluster: Any) -> None:
     await cluster.join(behaviour=functions(page=lambda a: {"body": "<b>"}))
     await put(cluster)

@@ -143,6 +143,7 @@ def test_every_result_is_an_answer_or_a_refusal(extension: str, result: Any, err
         assert "\r" not in name + value
         assert "\n" not in name + value
         name.encode("ascii")
+        value.encode()
 
 
 def request(body: bytes = b"", content_type: str | None = None, query: str = "", **more: Any) -> WebRequest:

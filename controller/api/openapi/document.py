@@ -15,7 +15,8 @@ _ABOUT = """The REST API of OpenWhisk, and what Fallow adds to it.
 
 A key is `uuid:secret`, sent by HTTP's Basic authentication. Every answer names its request in `X-Request-ID`, and pages
 of any origin may read it. A method that a path does not have is refused with 405, and `Allow` names those it has."""
-_NAMED = "^" + NAME_PATTERN[1:-1] + "(/" + NAME_PATTERN[1:-1] + ")?$"
+_ONE = NAME_PATTERN[1:-1]
+_NAMED = f"^({_ONE}(/{_ONE})?)?$"
 
 
 def document(bounds: Bounds) -> dict[str, Any]:

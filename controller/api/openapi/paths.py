@@ -142,7 +142,7 @@ def _entity(kind: str, ending: str, names: tuple[str, ...]) -> Path:
 
 def _after_put(kind: str, ending: str, where: tuple[str, ...]) -> Links:
     posts = {"Action": ["invokeAction"], "Trigger": ["fireTrigger"], "Rule": ["setStatusOfRule"]}.get(kind, [])
-    names = [f"{verb}{ending}" for verb in (f"get{kind}", f"put{kind}", f"delete{kind}", *posts)]
+    names = [f"{verb}{ending}" for verb in (f"get{kind}", f"delete{kind}", *posts)]
     if kind == "Package":
         names += ["listActionsOfPackage", "putActionInPackage"]
     return links(names, **{name: f"$request.path.{name}" for name in where})

@@ -97,6 +97,7 @@ def _actions() -> dict[str, Schema]:
     kind = {"type": "string", "minLength": 1, "example": "python:default"}
     code = {"type": "string", "description": "Source text, or a zip in base64."}
     main = {"type": "string", "minLength": 1, "description": "The function to call, if not main."}
+    binary = {"type": "boolean", "description": "The code is a zip; not told of a sequence."}
     image = {"type": "string", "example": "docker.io/user/image:tag"}
     components = array({"type": "string", "example": "/_/first"})
     return {
@@ -119,9 +120,8 @@ def _actions() -> dict[str, Schema]:
             parameters=_PAIRS,
             limits=ref("Limits"),
             exec=record(
-                {"code": code, "main": main, "image": image, "components": components},
+                {"code": code, "binary": binary, "main": main, "image": image, "components": components},
                 kind=kind,
-                binary={"type": "boolean", "description": "The code is a zip."},
             ),
         ),
         "ActionItem": record(**_SHOWN, limits=ref("Limits"), exec=record(binary=FLAG)),
@@ -129,12 +129,13 @@ def _actions() -> dict[str, Schema]:
 
 
 def _others() -> dict[str, Schema]:
-    binding = {**_BOUND_TO, "description": "The package that this one stands for."}
-    package = {
-        **_SHOWN,
-        "parameters": _PAIRS,
-        "binding": {"anyOf": [_BOUND_TO, {"type": "object", "maxProperties": 0}]},
+    nothing: Schema = {"type": "object", "maxProperties": 0}
+    binding: Schema = {
+        "type": "object",
+        "anyOf": [_BOUND_TO, nothing],
+        "description": "The package that this one stands for.",
     }
+    package = {**_SHOWN, "parameters": _PAIRS, "binding": binding}
     inside = array(record(name=NAME, version=VERSION, annotations=_PAIRS))
     status = {"type": "string", "enum": ["active", "inactive"]}
     reference = {"anyOf": [{"type": "string", "example": "/_/name"}, _REFERENCE]}

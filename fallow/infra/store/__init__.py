@@ -1,5 +1,6 @@
 """What outlives a process: keys, actions, records, the stream of accepted calls, leases. The only user of Redis."""
 
+from fallow.infra.store.alarms import StoredAlarm
 from fallow.infra.store.entities import Change
 from fallow.infra.store.errors import (
     CodeMissing,
@@ -28,6 +29,7 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "StoredAlarm",
     "StreamFull",
     "Usage",
     "WriteVerdict",

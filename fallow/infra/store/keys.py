@@ -94,6 +94,16 @@ def change_number() -> str:
     return f"{_PREFIX}change-number"
 
 
+def alarms() -> str:
+    """HASH "namespace/trigger" to the alarm of that trigger. The write_alarm script. No TTL."""
+    return f"{_PREFIX}alarms"
+
+
+def alarms_due() -> str:
+    """ZSET of those that will be due, by when (Unix ms). write_alarm; claim_alarms puts off what it takes. No TTL."""
+    return f"{_PREFIX}alarms-due"
+
+
 # Activations.
 
 

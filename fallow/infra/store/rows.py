@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from fallow.core.alarms import Alarm
 from fallow.core.model import ActionSpec
 from fallow.infra.codec import CodecError, decode_action, encode_action, pack, unpack
 from fallow.infra.records import ActionDoc, ControllerLease, PackageDoc, Record, RuleDoc, StreamEntry, TriggerDoc
@@ -70,3 +71,4 @@ RULES = RowFormat(RuleDoc, through={"annotations": _AS_JSON})
 RECORDS = RowFormat(Record, apart=("result", "logs"))
 ENTRIES = RowFormat(StreamEntry, apart=("entry_id", "attempts"), through={"action": (encode_action, _decode_action)})
 LEASES = RowFormat(ControllerLease)
+ALARMS = RowFormat(Alarm, through={"payload": _AS_JSON, "shown": _AS_JSON})

@@ -22,6 +22,7 @@ ACCEPT = _load("accept")
 ANNOUNCE = _load("announce")
 BEHIND = _load("behind")
 CLAIM = _load("claim")
+CLAIM_ALARMS = _load("claim_alarms")
 DELETE_ACTION = _load("delete_action")
 DELETE_ENTITY = _load("delete_entity")
 FENCE = _load("fence")
@@ -37,12 +38,14 @@ RELEASE = _load("release")
 REMOVE_CONSUMER = _load("remove_consumer")
 RENEW_LEASE = _load("renew_lease")
 TRIM = _load("trim")
+WRITE_ALARM = _load("write_alarm")
 
 ALL = (
     ACCEPT,
     ANNOUNCE,
     BEHIND,
     CLAIM,
+    CLAIM_ALARMS,
     DELETE_ACTION,
     DELETE_ENTITY,
     FENCE,
@@ -58,4 +61,5 @@ ALL = (
     REMOVE_CONSUMER,
     RENEW_LEASE,
     TRIM,
+    WRITE_ALARM,
 )

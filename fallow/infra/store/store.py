@@ -7,6 +7,7 @@ from typing import Self
 
 from fallow.infra.store import keys, scripts
 from fallow.infra.store.actions import ActionStore
+from fallow.infra.store.alarms import AlarmStore
 from fallow.infra.store.connection import Connection
 from fallow.infra.store.entities import EntityStore
 from fallow.infra.store.errors import SchemaMismatch, StoreError
@@ -17,7 +18,7 @@ from fallow.infra.store.stream import StreamStore
 MIN_REDIS = (6, 2)  # XGROUP CREATECONSUMER, exclusive stream ranges, consistent XPENDING
 
 
-class Store(IdentityStore, EntityStore, ActionStore, StreamStore, LeaseStore):
+class Store(IdentityStore, EntityStore, ActionStore, StreamStore, LeaseStore, AlarmStore):
     """Everything that outlives a process. Safe for use by many tasks of one event loop.
 
     Every call is bounded by the deadline given to `open`, raises StoreUnavailable when Redis is away or too slow,
