@@ -159,7 +159,9 @@ class World:
         else:
             self._failed += 1
             self._evicted += evicted
-        self._digest.update(b"%s %d %r\n" % (flight.id.encode(), -1 if status is None else status, latency_s))
+        # By microseconds: the last digits of a logarithm are the machine's own.
+        line = f"{flight.id} {'refused' if status is None else status} {round(latency_s * 1e6)}\n"
+        self._digest.update(line.encode())
 
 
 def _declared(action: SimAction, retries: bool) -> SimAction:

@@ -18,7 +18,7 @@ from simulator.results import summarise
 from simulator.sweep import Point, scenario_of, sweep
 from simulator.world import Result, World
 
-GOLDEN = "?"
+GOLDEN = "f6006968d261c612f68fa7289cb76e97"  # of one course: it changes only where what is decided, or simulated, is meant to change
 
 
 def run(scenario: Scenario) -> Result:
