@@ -18,7 +18,7 @@ _OWN = {"policy", "strategy", "seed", "out", "state_dir", "as_json"}  # of the d
 Callback = Callable[[click.Context, click.Parameter, str], Any]
 
 
-def _each(check: Callable[[click.Context, click.Parameter, str], object]) -> Callback:
+def each(check: Callable[[click.Context, click.Parameter, str], object]) -> Callback:
     """A callback for a list with commas: every item by itself is checked, empty and doubled ones are refused."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Any, ...]:
@@ -47,7 +47,7 @@ def _seed(ctx: click.Context, param: click.Parameter, value: str) -> int:
     "policies",
     default="mws,jsq,hash",
     show_default=True,
-    callback=_each(known_policy),
+    callback=each(known_policy),
     help="Placement policies, with commas.",
 )
 @click.option(
@@ -56,11 +56,11 @@ def _seed(ctx: click.Context, param: click.Parameter, value: str) -> int:
     "strategies",
     default="prefer-regular",
     show_default=True,
-    callback=_each(known_strategy),
+    callback=each(known_strategy),
     help="Eviction strategies, with commas: each policy runs under each.",
 )
 @click.option(
-    "--seeds", "--seed", "seeds", default="1,2,3", show_default=True, callback=_each(_seed), help="Runs of each."
+    "--seeds", "--seed", "seeds", default="1,2,3", show_default=True, callback=each(_seed), help="Runs of each."
 )
 @click.option(
     "--out",

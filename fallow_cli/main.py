@@ -20,6 +20,7 @@ from fallow_cli.cmd_package import package
 from fallow_cli.cmd_replay import replay
 from fallow_cli.cmd_rule import rule
 from fallow_cli.cmd_service import env, setup
+from fallow_cli.cmd_simulate import simulate
 from fallow_cli.cmd_trigger import trigger
 from fallow_cli.cmd_vm import vm
 
@@ -63,6 +64,7 @@ for command in (
     key,
     limits,
     replay,
+    simulate,
     setup,
     env,
 ):

@@ -50,11 +50,16 @@ def generate_invocations(*, seed: int, window_s: float, rate_per_s: float, funct
     return InvocationTrace(
         source="generated",
         format="generated",
-        functions=_functions(drawn.app, stream(seed, "functions")),
+        functions=functions_of(seed=seed, functions=functions),
         calls=tuple(TraceCall(at_s=t, function=f, duration_s=d) for t, f, d in zip(*columns, strict=True)),
         window_s=window_s,
         notes=("memory limits (128, 256, 512 MB) and CPU shares (0.1 to 1 core) of the functions are drawn by seed",),
     )
+
+
+def functions_of(*, seed: int, functions: int) -> tuple[TraceFunction, ...]:
+    """The functions that the calls of `draw_calls` with the same arguments are of."""
+    return _functions(_apps(functions, stream(seed, "apps")), stream(seed, "functions"))
 
 
 def draw_calls(*, seed: int, window_s: float, rate_per_s: float, functions: int) -> Calls:

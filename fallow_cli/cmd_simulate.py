@@ -1,0 +1,220 @@
+"""`fallow simulate`: the live scheduler in virtual time, at any scale."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fallow.report.price import DISCOUNTS
+from fallow_cli.cmd_compare import each
+from fallow_cli.errors import CliError
+from fallow_cli.options import STRATEGY_HELP, known_policy, known_strategy
+from fallow_cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from simulator.sweep import Point
+    from simulator.world import Progress
+
+COLUMNS = ("POLICY", "CALLS", "SUCCESS", "COLD", "P50 MS", "P95 MS", "P99 MS", "WAIT P95 MS", "CPU USED", "EVICTIONS")
+
+
+def _cores(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        cores = tuple(float(item) for item in value.split(",") if item.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers") from None
+    if any(not 0 < count <= 1024 for count in cores):
+        raise click.BadParameter("cores are between 0 and 1024")
+    return cores
+
+
+@click.command()
+@click.option(
+    "--policy", "policies", default="mws,jsq,hash", show_default=True, callback=each(known_policy), help="With commas."
+)
+@click.option("--strategy", default="prefer-regular", show_default=True, callback=known_strategy, help=STRATEGY_HELP)
+@click.option(
+    "--invocations",
+    type=click.Path(exists=True, path_type=Path),
+    help="Azure trace (2019 or 2021), instead of --workload.",
+)
+@click.option(
+    "--workload",
+    type=click.Choice(["mix", "generated"]),
+    default="mix",
+    show_default=True,
+    help="mix: the benchmark functions; generated: drawn from the published distributions.",
+)
+@click.option("--rate", default=10.0, show_default=True, type=click.FloatRange(0.001, 1e6), help="Calls a second.")
+@click.option(
+    "--work",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.001, 1e6),
+    help="The mix: times the measured CPU time of each call.",
+)
+@click.option("--vm-traces", type=click.Path(exists=True, path_type=Path), help="Folder, instead of --cluster.")
+@click.option(
+    "--cluster", default="normal", show_default=True, help="normal, active, dedicated, or generated:N for N VMs."
+)
+@click.option("--regular", default="", callback=_cores, help="Cores of regular VMs beside it, with commas.")
+@click.option("--start", default=0.0, type=click.FloatRange(0), help="Seconds into the invocations.")
+@click.option("--duration", default=1200.0, show_default=True, type=click.FloatRange(1), help="Seconds of arrivals.")
+@click.option("--controllers", default=1, show_default=True, type=click.IntRange(1, 100))
+@click.option("--retries/--no-retries", default=True, help="May a call that an eviction cut off be started again?")
+@click.option("--discount", default="Typical", show_default=True, type=click.Choice(list(DISCOUNTS)))
+@click.option("--seed", default=1, show_default=True, type=int)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for simulation.json, .csv, .png.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list with one object a policy, and nothing else.")
+def simulate(
+    policies: tuple[str, ...],
+    strategy: str,
+    invocations: Path | None,
+    workload: str,
+    rate: float,
+    work: float,
+    vm_traces: Path | None,
+    cluster: str,
+    regular: tuple[float, ...],
+    start: float,
+    duration: float,
+    controllers: int,
+    retries: bool,
+    discount: str,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a workload through the live scheduler in virtual time, once a policy.
+
+    What decides is the code that runs live; time, VMs and containers are simulated. The same options and seed give the
+    same result, call by call. One policy shows its progress; several run side by side, one a core.
+    """
+    from fallow.traces.errors import TraceError
+    from simulator.sweep import Point
+
+    points = [
+        Point(
+            policy=policy,
+            strategy=strategy,
+            seed=seed,
+            cluster=cluster,
+            vm_traces=vm_traces,
+            regular=regular,
+            workload=workload,
+            invocations=invocations,
+            rate_per_s=rate,
+            work=work,
+            start_s=start,
+            duration_s=duration,
+            controllers=controllers,
+            retries=retries,
+            discount=discount,
+        )
+        for policy in policies
+    ]
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        summaries = _run(points, quiet=as_json or not sys.stderr.isatty())
+    except (TraceError, ValueError) as e:
+        raise CliError(str(e)) from None
+    except OSError as e:
+        raise CliError(f"cannot write to {out}: {e.strerror}\ngive another folder with --out") from None
+    if out is not None:
+        _write(summaries, out)
+    if as_json:
+        show_json(summaries)
+    else:
+        show_table(COLUMNS, [_row(summary) for summary in summaries])
+        if out is not None:
+            click.echo(f"\nfigures: {out / 'simulation.json'}  {out / 'simulation.csv'}  {out / 'simulation.png'}")
+
+
+def _run(points: Sequence[Point], *, quiet: bool) -> list[dict[str, Any]]:
+    from simulator.sweep import scenario_of, simulate, sweep
+
+    if quiet:
+        return sweep(points)
+    if len(points) > 1:
+        with _bar("policies", len(points)) as advance:
+            return sweep(points, lambda _: advance(1, ""))
+    (point,) = points
+    scenario = scenario_of(point)
+    with _bar(point.policy, scenario.workload.window_s) as advance:
+        return [simulate(point, _shown(advance))]
+
+
+def _shown(advance: Any) -> Progress:
+    last_s = 0.0
+
+    def show(now_s: float, ended: int) -> None:
+        nonlocal last_s
+        advance(now_s - last_s, f"{now_s:,.0f} s simulated, {ended:,} calls")
+        last_s = now_s
+
+    return show
+
+
+@contextmanager
+def _bar(what: str, total: float) -> Iterator[Any]:
+    """A bar on standard error: `advance(by, text)`; simulated time, rate and what is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total, text="")
+        yield lambda by, text: progress.update(task, advance=by, text=text)
+
+
+def _row(s: dict[str, Any]) -> tuple[str, ...]:
+    used = s["used_core_s"] / s["offered_core_s"] if s["offered_core_s"] else 0.0
+    return (
+        s["policy"],
+        f"{s['invocations']:,}",
+        _share(s["success_rate"]),
+        _share(s["cold_start_share"]),
+        *(_number(s["latency_ms"][q]) for q in ("p50", "p95", "p99")),
+        _number(s["wait_ms"]["p95"]),
+        f"{used:.1%}",
+        str(s["evictions"]),
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _write(summaries: Sequence[dict[str, Any]], out: Path) -> None:
+    """The figures as JSON, tidy CSV (one row a policy and figure) and a plot."""
+    from fallow.report.simulation_plot import write_simulation_plot
+
+    (out / "simulation.json").write_text(json.dumps(summaries, indent=2) + "\n", encoding="utf-8")
+    with (out / "simulation.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("policy", "strategy", "cluster", "rate_per_s", "figure", "value"))
+        for summary in summaries:
+            head = [summary[name] for name in ("policy", "strategy", "cluster", "rate_per_s")]
+            writer.writerows([*head, name, value] for name, value in flat(summary))
+    write_simulation_plot(summaries, out / "simulation.png")
+
+
+def flat(summary: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
+    """Every number of a summary by its dotted name."""
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            yield f"{prefix}{name}", value

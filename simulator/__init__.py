@@ -1,0 +1,1 @@
+"""The live scheduler in virtual time: the deciding objects of `fallow.core` in a simulated world."""

@@ -1,0 +1,130 @@
+"""Several simulations, one a core: points that are told apart by what was asked of them, built where they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from fallow.core.model import VmKind
+from fallow.traces.invocations import read_invocations
+from fallow.traces.vms import read_vm_traces
+from simulator import clusters, workloads
+from simulator.model import Scenario, SimVm, Times, Workload
+from simulator.results import summarise
+from simulator.world import Progress, World
+
+CLUSTERS = ("normal", "active", "dedicated")
+GENERATED = "generated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One simulation as a person asks for it. Small and picklable: workload and VMs are made from it."""
+
+    policy: str = "mws"
+    strategy: str = "prefer-regular"
+    seed: int = 1
+    cluster: str = "normal"  # CLUSTERS, or "generated:N"
+    vm_traces: Path | None = None  # instead of a cluster
+    regular: tuple[float, ...] = ()  # cores of regular VMs beside it
+    workload: str = "mix"  # "mix" | GENERATED
+    invocations: Path | None = None  # instead of a workload
+    rate_per_s: float = 10.0  # of a workload
+    work: float = 1.0  # of the mix
+    start_s: float = 0.0  # of the invocations
+    duration_s: float = 1200.0
+    controllers: int = 1
+    retries: bool = True
+    notice_s: float = 30.0
+    discount: str = "Typical"
+    times: Times = field(default_factory=Times)
+    label: str = ""  # what tells it from others beyond all this
+
+
+def scenario_of(point: Point) -> Scenario:
+    """Raises TraceError naming file, line and column, ValueError for a cluster or workload that does not exist."""
+    workload = _workload(point)
+    vms = [*_vms(point, workload.window_s), *clusters.constant(point.regular, VmKind.REGULAR)]
+    return Scenario(
+        workload=workload,
+        vms=vms,
+        policy=point.policy,
+        strategy=point.strategy,
+        seed=point.seed,
+        controllers=point.controllers,
+        retries=point.retries,
+        notice_s=point.notice_s,
+        times=point.times,
+    )
+
+
+def _workload(point: Point) -> Workload:
+    if point.invocations is not None:
+        trace = read_invocations(point.invocations, start_s=point.start_s, window_s=point.duration_s, seed=point.seed)
+        return replace(workloads.traced(trace), window_s=min(trace.window_s, point.duration_s))
+    if point.workload == GENERATED:
+        return workloads.generated(rate_per_s=point.rate_per_s, window_s=point.duration_s, seed=point.seed)
+    if point.workload != "mix":
+        raise ValueError(f"unknown workload {point.workload!r}; known: mix, {GENERATED}")
+    return workloads.mix(rate_per_s=point.rate_per_s, window_s=point.duration_s, seed=point.seed, work=point.work)
+
+
+def _vms(point: Point, window_s: float) -> list[SimVm]:
+    if point.vm_traces is not None:
+        return clusters.traced(read_vm_traces(point.vm_traces))
+    name, _, number = point.cluster.partition(":")
+    match name:
+        case "normal":
+            return clusters.constant(clusters.NORMAL)
+        case "dedicated":
+            return clusters.constant(clusters.DEDICATED)
+        case "active":
+            return clusters.active(seed=point.seed, window_s=window_s)
+        case "generated" if number.isdecimal() and 1 <= int(number) <= clusters.MAX_VMS:
+            return clusters.generated(vms=int(number), seed=point.seed, window_s=window_s)
+        case _:
+            known = ", ".join((*CLUSTERS, f"generated:N with N up to {clusters.MAX_VMS:,}"))
+            raise ValueError(f"unknown cluster {point.cluster!r}; known: {known}")
+
+
+def simulate(point: Point, progress: Progress | None = None) -> dict[str, Any]:
+    """The figures of one point, with what was asked for in `point`."""
+    scenario = scenario_of(point)
+    summary = summarise(scenario, World(scenario).run(progress), discount=point.discount)
+    return summary | {"cluster": str(point.vm_traces or point.cluster), "rate_per_s": point.rate_per_s}
+
+
+def sweep(
+    points: Sequence[Point], done: Callable[[int], None] | None = None, *, workers: int | None = None
+) -> list[dict[str, Any]]:
+    """The figures of every point, in their order, on all cores; `done` hears which one has ended.
+
+    Raises what a point raises; the others are given up.
+    """
+    workers = min(len(points), workers or len(os.sched_getaffinity(0)))
+    if workers <= 1:
+        return list(_one_by_one(points, done))
+    found: dict[int, dict[str, Any]] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(simulate, point): i for i, point in enumerate(points)}
+        try:
+            for future in as_completed(futures):
+                found[futures[future]] = future.result()
+                if done is not None:
+                    done(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[i] for i in range(len(points))]
+
+
+def _one_by_one(points: Sequence[Point], done: Callable[[int], None] | None) -> Iterator[dict[str, Any]]:
+    for i, point in enumerate(points):
+        yield simulate(point)
+        if done is not None:
+            done(i)

@@ -1,0 +1,78 @@
+"""`fallow simulate` as it is used: tables, files, JSON, and what is wrong said in words."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fallow.report.summary import summarise
+from fallow_cli.main import cli
+
+SHORT = ("simulate", "--duration", "30", "--rate", "5")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(cli, args)
+
+
+def test_policies_side_by_side(tmp_path: Path) -> None:
+    result = run(*SHORT, "--policy", "mws,hash", "--cluster", "generated:12", "--regular", "4", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines() if line.startswith(("mws", "hash"))]
+    assert [row[0] for row in rows] == ["mws", "hash"]
+    assert rows[0][1] == rows[1][1]
+    summaries = json.loads((tmp_path / "simulation.json").read_text())
+    assert [(s["policy"], s["cluster"]) for s in summaries] == [("mws", "generated:12"), ("hash", "generated:12")]
+    assert all(s["succeeded"] == s["invocations"] > 0 for s in summaries)
+    assert (tmp_path / "simulation.png").read_bytes()[:4] == b"\x89PNG"
+    with (tmp_path / "simulation.csv").open() as file:
+        tidy = [row for row in csv.DictReader(file) if row["figure"] == "latency_ms.p99"]
+    assert [float(row["value"]) for row in tidy] == [s["latency_ms"]["p99"] for s in summaries]
+
+
+def test_json_has_the_fields_of_a_live_report() -> None:
+    (summary,) = json.loads(run(*SHORT, "--policy", "jsq", "--json").output)
+    assert summary["simulated"] is True
+    for name in ("latency_ms", "wait_ms", "init_ms", "run_ms"):
+        assert set(summary[name]) == {"p50", "p95", "p99"}
+    for name in ("cold_start_share", "cut_off", "placements", "cost", "evicted_with_loss", "harvested_core_s"):
+        assert name in summary
+    assert callable(summarise)
+
+
+def test_files_are_played(tmp_path: Path) -> None:
+    calls = tmp_path / "calls.csv"
+    calls.write_text("app,func,end_timestamp,duration\n" + "".join(f"a,f,{t + 0.5},0.5\n" for t in range(20)))
+    traces = tmp_path / "vms"
+    traces.mkdir()
+    (traces / "one.txt").write_text("0 4\n10 2\n")
+    result = run("simulate", "--invocations", str(calls), "--vm-traces", str(traces), "--policy", "mws", "--json")
+    (summary,) = json.loads(result.output)
+    assert (summary["invocations"], summary["succeeded"], summary["vms"], summary["resizes"]) == (20, 20, 1, 1)
+    calls.write_text("app,func,end_timestamp,duration\na,f,x,1\n")
+    wrong = run("simulate", "--invocations", str(calls), "--policy", "mws")
+    assert wrong.exit_code == 1
+    assert "calls.csv:2" in wrong.output
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("--cluster", "huge"), "unknown cluster 'huge'; known: normal, active, dedicated, generated:N"),
+        (("--cluster", "generated:0"), "unknown cluster"),
+        (("--policy", "x"), "unknown policy 'x'; known: hash, jsq, mws"),
+        (("--strategy", "x"), "unknown strategy"),
+        (("--regular", "x"), "is no list of numbers"),
+        (("--rate", "0"), "not in the range"),
+        (("--vm-traces", "/nowhere"), "does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said(args: tuple[str, ...], text: str) -> None:
+    result = run("simulate", "--policy", "mws", *args) if "--policy" not in args else run("simulate", *args)
+    assert result.exit_code != 0
+    assert text in result.output
+    assert "Traceback" not in result.output
