@@ -78,7 +78,7 @@ def test_operations_and_their_links_have_names_of_their_own() -> None:
 
 async def test_each_path_has_the_methods_that_the_document_names_and_no_others(cluster, keys) -> None:
     for path, methods in PATHS.items():
-        answer = await cluster.client.call("PATCH", filled(path), auth=auth(path, keys))
+        answer = await cluster.client.call("TRACE", filled(path), auth=auth(path, keys))
         if path.endswith("{package}/"):  # where OpenWhisk knows nothing else, not even that it is not allowed
             assert answer.status == 404
         else:

@@ -124,9 +124,9 @@ async def test_errors_that_are_not_the_actions_to_show(cluster: Any, status: Sta
     assert set(answer.json) == {"error", "code"}
 
 
-async def test_results_that_cannot_be_shown(cluster: Any) -> None:
-    deep = "[" * 5000 + "]" * 5000
-    await cluster.join(behaviour=lambda invoker, run: invoker.finish(run, f'{{"body":{deep}}}'.encode()))
+@pytest.mark.parametrize("body", ["[" * 5000 + "]" * 5000, "1" * 5000])
+async def test_results_that_cannot_be_shown(cluster: Any, body: str) -> None:
+    await cluster.join(behaviour=lambda invoker, run: invoker.finish(run, f'{{"body":{body}}}'.encode()))
     await put(cluster)
     answer = await get(cluster, "default/page")
     assert answer.status == 400

@@ -42,6 +42,7 @@ def document(bounds: Bounds) -> dict[str, Any]:
 
 _TAGS = {
     "open": "For all, without a key.",
+    "web": "Actions that answer requests of anybody, on their owner's behalf.",
     "namespaces": "Whose key it is, and what it may use.",
     "actions": "Functions, sequences of them, and their calls.",
     "packages": "Actions that share a name and parameters, and bindings to the packages of others.",
@@ -60,6 +61,12 @@ def _in_path() -> dict[str, Any]:
         "trigger": (NAME, "Name of the trigger."),
         "rule": (NAME, "Name of the rule."),
         "activationId": (ID, "32 hexadecimal digits."),
+        "webPackage": ({**NAME, "example": "default"}, "Name of the package; `default` for an action in none."),
+        "webAction": (
+            {"type": "string", "minLength": 1, "example": "hello.json"},
+            "Name of the action and how to show its result: .http (if nothing is said), .json, .html, .svg or .text. "
+            "What follows after a slash is for the action.",
+        ),
         "vm": (TEXT, "Name of the VM."),
         "uuid": (TEXT, "The part of the key before the colon."),
     }
@@ -90,10 +97,12 @@ def _in_query() -> dict[str, Any]:
         "upto": (moment, "Started then or earlier, in milliseconds since the epoch."),
         "docs": (off, "Full records; not with `count`."),
     }
-    return {
-        name: {"name": name, "in": "query", "description": text, "schema": schema}
-        for name, (schema, text) in schemas.items()
-    }
+    found: dict[str, Any] = {}
+    for name, (schema, text) in schemas.items():
+        found[name] = {"name": name, "in": "query", "description": text, "schema": schema}
+        if schema["type"] == "boolean":
+            found[name]["allowEmptyValue"] = True  # it stands for the default
+    return found
 
 
 def _headers() -> dict[str, Any]:

@@ -11,8 +11,10 @@ JSON = "application/json"
 TENANT: list[dict[str, list[str]]] = [{"tenant": []}]
 OPERATOR: list[dict[str, list[str]]] = [{"operator": []}]
 NOBODY: list[dict[str, list[str]]] = []
+ANYBODY: list[dict[str, list[str]]] = [{}, *TENANT]  # a key is read where one is given
 
 Operation = dict[str, Any]
+Path = dict[str, Operation]  # by method
 Answer = dict[str, Any]
 Links = dict[str, Any]
 

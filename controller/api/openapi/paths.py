@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from controller.api.openapi.operations import NOBODY, OPERATOR, Answer, Links, Operation, links, operation, told
-from controller.api.openapi.schemas import OBJECT, TEXT, WHOLE, Schema, array, record, ref
-
-Path = dict[str, Operation]
+from controller.api.openapi.open_paths import open_paths
+from controller.api.openapi.operations import Answer, Links, Operation, Path, links, operation, told
+from controller.api.openapi.operator_paths import operator_paths
+from controller.api.openapi.schemas import TEXT, Schema, array, record, ref
 
 NAMESPACE = "/api/v1/namespaces/{namespace}"
 ENTITIES = {"Action": "actions", "Package": "packages", "Trigger": "triggers", "Rule": "rules"}
@@ -15,37 +15,11 @@ READ = "400 401 403 404 409 503"
 WRITE = "400 401 403 404 409 413 415 503"
 CALL = "400 401 403 404 409 413 415 429 503"
 BINDINGS = " 422"  # where a binding may be read
-_BINARY: Schema = {"type": "string", "format": "binary"}
 
 
 def paths() -> dict[str, Path]:
     """Path to method to operation."""
-    return {**_open(), **_entities(), **_activations(), **_operators()}
-
-
-# ---- open to all ----------------------------------------------------------------------------------------------------
-
-
-def _open() -> dict[str, Path]:
-    return {
-        "/": _for_all("getServiceInfo", "Limits and runtimes of the platform", ref("ServiceInfo")),
-        "/ping": _for_all("ping", "Is anybody there?", {"type": "string", "enum": ["pong"]}, media="text/plain"),
-        "/api/v1": _for_all("getApiInfo", "Version of the API", ref("ApiInfo")),
-        "/api/v1/api-docs": _for_all("getApiDocument", "This document", OBJECT),
-        "/api/v1/docs": _for_all("getDocs", "This document as a page", TEXT, media="text/html"),
-        "/blackbox.tar.gz": _for_all(
-            "getSkeleton", "The skeleton of an image for blackbox actions", _BINARY, media="application/gzip"
-        ),
-    }
-
-
-def _for_all(name: str, summary: str, schema: Schema, *, media: str = "application/json") -> Path:
-    answers = {200: told(f"{summary}.", schema, media=media)}
-    heads = {200: told("Its headers.")}
-    return {
-        "get": operation(name, "open", summary, answers, security=NOBODY),
-        "head": operation(f"{name}Head", "open", f"{summary}: headers alone", heads, security=NOBODY),
-    }
+    return {**open_paths(), **_entities(), **_activations(), **operator_paths()}
 
 
 # ---- entities -------------------------------------------------------------------------------------------------------
@@ -236,86 +210,4 @@ def _activations() -> dict[str, Path]:
             )
         }
         for part, (name, summary, schema) in parts.items()
-    }
-
-
-# ---- the operator's -------------------------------------------------------------------------------------------------
-
-
-def _operators() -> dict[str, Path]:
-    admin = "/admin/v1"
-    return {
-        f"{admin}/status": _operators_get("getStatus", "Counters of this controller", OBJECT),
-        f"{admin}/vms": _operators_get("listVms", "The VMs", record(vms=array(OBJECT), controllers=WHOLE)),
-        f"{admin}/vms/{{vm}}/resize": _command("resize", "Resize", "Change a VM's cores"),
-        f"{admin}/vms/{{vm}}/evict": _command("evict", "Evict", "Evict a VM, after a notice"),
-        f"{admin}/vms/{{vm}}/withdraw": _command("withdraw", "", "Take back the notice of a VM's eviction"),
-        f"{admin}/why/{{activationId}}": _operators_get(
-            "getAnyStory", "Why an activation ran where it ran", ref("Story"), "400 401 404 503", "activationId"
-        ),
-        f"{admin}/keys": {
-            **_operators_get("listKeys", "Keys, without their secrets", ref("Keys")),
-            "put": _operators_write("putKey", "Grant a key that is given", "Key", "KeyGiven"),
-            "post": _operators_write("makeKey", "Make a random key", "NewKey", "KeyWanted"),
-        },
-        f"{admin}/keys/{{uuid}}": {
-            "delete": _operators_write("revokeKey", "Revoke a key", "Revoked", "", "400 401 404 503", "uuid")
-        },
-        f"{admin}/limits/{{namespace}}": {
-            **_operators_get("getQuotas", "What a namespace may call", ref("Quotas"), "400 401 503", "namespace"),
-            "put": _operators_write(
-                "putQuotas", "Set limits of a namespace", "Quotas", "QuotasGiven", where="namespace"
-            ),
-            "delete": _operators_write("deleteQuotas", "Set none", "Quotas", "", "400 401 503", "namespace"),
-        },
-        "/invokers": _operators_get("listInvokers", "The VMs as OpenWhisk lists invokers", ref("Invokers"), "401"),
-        "/metrics": {
-            "get": operation(
-                "getMetrics",
-                "operator",
-                "Metrics for Prometheus",
-                {200: told("Prometheus' text format.", TEXT, media="text/plain")},
-                "401",
-                security=OPERATOR,
-            )
-        },
-        "/disable": {
-            "post": operation(
-                "disable",
-                "operator",
-                "Have this controller take no more calls",
-                {200: told("It takes none.", TEXT, media="text/plain")},
-                "401",
-                security=OPERATOR,
-            )
-        },
-    }
-
-
-def _operators_get(name: str, summary: str, schema: Schema, refused: str = "401 503", *where: str) -> Path:
-    answers = {200: told(f"{summary}.", schema)}
-    return {"get": operation(name, "operator", summary, answers, refused, parameters=where, security=OPERATOR)}
-
-
-def _operators_write(
-    name: str, summary: str, answer: str, body: str, refused: str = "400 401 413 415 503", where: str = ""
-) -> Operation:
-    parameters = [where] if where else []
-    answers = {200: told(f"{summary}.", ref(answer))}
-    return operation(name, "operator", summary, answers, refused, parameters=parameters, body=body, security=OPERATOR)
-
-
-def _command(verb: str, body: str, summary: str) -> Path:
-    return {
-        "post": operation(
-            f"{verb}Vm",
-            "operator",
-            summary,
-            {200: told("It is done.", ref("Done"))},
-            "400 401 404 409 413 415 503",
-            parameters=["vm"],
-            body=body,
-            needs_body=verb == "resize",
-            security=OPERATOR,
-        )
     }
