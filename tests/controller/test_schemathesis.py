@@ -28,6 +28,7 @@ from controller.api.schema import Bounds
 from fallow.core.model import Status
 
 OPERATOR = "operator"
+FLAGS = ["true", "false", "yes", "no", "on", "off", "1", "0", ""]  # all that a boolean parameter may be
 # Few names, so that what one request makes is what another one meets.
 NAMES = {
     "action": ["a", "t"],
@@ -61,7 +62,7 @@ def exact_document() -> dict[str, Any]:
             schemas[name] = _exact(schemas[name])
     for parameter in made["components"]["parameters"].values():
         if parameter.get("allowEmptyValue"):
-            parameter["schema"] = _one_of(["true", "false", ""])
+            parameter["schema"] = _one_of(FLAGS)
     return made
 
 
