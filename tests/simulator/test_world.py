@@ -18,7 +18,8 @@ from simulator.results import summarise
 from simulator.sweep import Point, scenario_of, sweep
 from simulator.world import Result, World
 
-GOLDEN = "f6006968d261c612f68fa7289cb76e97"  # of one course: it changes only where what is decided, or simulated, is meant to change
+# Of one course: it changes only where what is decided, or simulated, or measured of the benchmarks, is meant to.
+GOLDEN = "f6006968d261c612f68fa7289cb76e97"
 
 
 def run(scenario: Scenario) -> Result:
