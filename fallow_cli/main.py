@@ -18,6 +18,7 @@ from fallow_cli.cmd_limits import limits
 from fallow_cli.cmd_namespace import list_all, namespace
 from fallow_cli.cmd_package import package
 from fallow_cli.cmd_replay import replay
+from fallow_cli.cmd_reproduce import reproduce
 from fallow_cli.cmd_rule import rule
 from fallow_cli.cmd_service import env, setup
 from fallow_cli.cmd_simulate import simulate
@@ -65,6 +66,7 @@ for command in (
     limits,
     replay,
     simulate,
+    reproduce,
     setup,
     env,
 ):

@@ -29,7 +29,7 @@ class Point:
     policy: str = "mws"
     strategy: str = "prefer-regular"
     seed: int = 1
-    cluster: str = "normal"  # CLUSTERS, or "generated:N"
+    cluster: str = "normal"  # CLUSTERS, "generated:N", or "cores:a,b,..."
     vm_traces: Path | None = None  # instead of a cluster
     regular: tuple[float, ...] = ()  # cores of regular VMs beside it
     workload: str = "mix"  # "mix" | GENERATED
@@ -85,6 +85,8 @@ def _vms(point: Point, window_s: float) -> list[SimVm]:
             return clusters.constant(clusters.DEDICATED)
         case "active":
             return clusters.active(seed=point.seed, window_s=window_s)
+        case "cores" if number:
+            return clusters.constant([float(count) for count in number.split(",")])
         case "generated" if number.isdecimal() and 1 <= int(number) <= clusters.MAX_VMS:
             return clusters.generated(vms=int(number), seed=point.seed, window_s=window_s)
         case _:

@@ -1,0 +1,181 @@
+"""Figures 12, 13 and 15: latency and cold starts over the request rate, and the highest rate of each cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from simulator.paper import curve, points
+from simulator.reproduce.frame import Claim, Context, Curve, Made, Panel, highest_rate, order, within, work
+from simulator.sweep import Point
+
+POLICIES = ("mws", "jsq", "hash")
+RATES = (1, 2.5, 5, 7.4, 9.7, 11.9, 14.2, 16.3, 18.6, 20.8, 22.6, 25, 27, 29, 31, 33)
+QUICK_RATES = (1, 5, 9.7, 14.2, 20.8, 27, 31)
+DURATION_S, QUICK_DURATION_S = 1200.0, 240.0  # the published points took 20 min each
+CLUSTERS = ("active", "normal", "dedicated")
+_cache: dict[tuple[bool, int], list[dict[str, Any]]] = {}
+
+
+def _points(context: Context, policy: str, cluster: str, rates: Sequence[float]) -> list[Point]:
+    return [
+        Point(
+            policy=policy,
+            cluster=cluster,
+            rate_per_s=rate,
+            work=work(),
+            duration_s=QUICK_DURATION_S if context.quick else DURATION_S,
+            seed=context.seed,
+        )
+        for rate in rates
+    ]
+
+
+def _rates(context: Context) -> Sequence[float]:
+    return QUICK_RATES if context.quick else RATES
+
+
+def _normal(context: Context) -> dict[str, list[dict[str, Any]]]:
+    """The sweep that figures 12 and 13 share: by policy, a summary a rate."""
+    key = (context.quick, context.seed)
+    rates = _rates(context)
+    if key not in _cache:
+        wanted = [point for policy in POLICIES for point in _points(context, policy, "normal", rates)]
+        _cache[key] = context.sweep(wanted)
+    found = _cache[key]
+    return {policy: found[i * len(rates) : (i + 1) * len(rates)] for i, policy in enumerate(POLICIES)}
+
+
+def _conditions(context: Context) -> tuple[str, ...]:
+    minutes = (QUICK_DURATION_S if context.quick else DURATION_S) / 60
+    return (
+        f"the evaluation's mix of 401 functions, Poisson arrivals, {minutes:g} min a point, containers all cold at first",
+        f"CPU of a call as measured of our benchmark functions, times {work():.0f}: it sets the unit of the rate axis",
+        "starts and links cost what was measured of the live platform with Docker",
+    )
+
+
+def fig12(context: Context) -> Made:
+    """P99 latency over the rate."""
+    found, rates = _normal(context), _rates(context)
+    highest = {policy: highest_rate(rates, found[policy]) for policy in POLICIES}
+    paper = {
+        row["policy"]: float(row["rate_per_s"]) for row in points("fig15_highest_rate") if row["cluster"] == "normal"
+    }
+    name = "fig12"
+    claims = [
+        order(name, "highest rate at P99 <= 50 s: MWS over JSQ", [highest["mws"], highest["jsq"]], paper=24 / 14.9),
+        order(name, "highest rate at P99 <= 50 s: JSQ over Hash", [highest["jsq"], highest["hash"]], paper=14.9 / 2.2),
+        order(name, "highest rate at P99 <= 50 s: MWS over Hash", [highest["mws"], highest["hash"]], paper=24 / 2.2),
+        *(
+            within(name, f"highest rate of {policy}, calls/s", paper[policy], highest[policy], 0.25)
+            for policy in POLICIES
+        ),
+    ]
+    panel = Panel(
+        title="P99 latency",
+        x="calls/s",
+        y="s",
+        ours={policy: _over_rate(rates, found[policy], "p99") for policy in POLICIES},
+        paper={policy: curve("fig12_p99_latency_s", "rate_per_s", "p99_s", policy=policy) for policy in POLICIES},
+        log_y=True,
+    )
+    return Made(
+        name=name,
+        title="Figure 12: P99 latency over the request rate, cluster Normal",
+        claims=claims,
+        panels=[panel],
+        conditions=_conditions(context),
+    )
+
+
+def _over_rate(rates: Sequence[float], summaries: Sequence[dict[str, Any]], quantile: str) -> Curve:
+    pairs = ((rate, summary["latency_ms"][quantile]) for rate, summary in zip(rates, summaries, strict=True))
+    return [(rate, value / 1e3) for rate, value in pairs if value is not None]
+
+
+def fig13(context: Context) -> Made:
+    """Cold starts over the rate."""
+    found, rates = _normal(context), _rates(context)
+    share = {
+        policy: {r: 100 * (s["cold_start_share"] or 0) for r, s in zip(rates, found[policy], strict=True)}
+        for policy in POLICIES
+    }
+    published = {p: dict(curve("fig13_cold_start_pct", "rate_per_s", "cold_pct", policy=p)) for p in ("mws", "jsq")}
+    name = "fig13"
+    claims: list[Claim] = []
+    for rate in rates:
+        ours_jsq, ours_mws = share["jsq"][rate], share["mws"][rate]
+        if rate in published["jsq"] and rate in published["mws"]:
+            paper = published["jsq"][rate] / published["mws"][rate]
+            claims.append(order(name, f"cold starts at {rate:g}/s: JSQ over MWS", [ours_jsq, ours_mws], paper=paper))
+    claims += [
+        within(name, f"cold starts of {policy} at {rate:g}/s, %", value, share[policy].get(rate), 0.3)
+        for policy, values in published.items()
+        for rate, value in values.items()
+        if rate in rates
+    ]
+    panel = Panel(
+        title="cold starts",
+        x="calls/s",
+        y="%",
+        ours={policy: sorted(share[policy].items()) for policy in POLICIES},
+        paper={policy: sorted(values.items()) for policy, values in published.items()},
+    )
+    return Made(
+        name=name,
+        title="Figure 13: cold starts over the request rate, cluster Normal",
+        claims=claims,
+        panels=[panel],
+        conditions=_conditions(context),
+    )
+
+
+def fig15(context: Context) -> Made:
+    """The highest rate of clusters whose cores change, are uneven, or even."""
+    rates = _rates(context)
+    pairs = [(policy, cluster) for policy in ("mws", "hash") for cluster in CLUSTERS]
+    found = context.sweep([point for policy, cluster in pairs for point in _points(context, policy, cluster, rates)])
+    highest = {pair: highest_rate(rates, found[i * len(rates) : (i + 1) * len(rates)]) for i, pair in enumerate(pairs)}
+    paper = {(row["policy"], row["cluster"]): float(row["rate_per_s"]) for row in points("fig15_highest_rate")}
+    name = "fig15"
+    mws = {cluster: highest["mws", cluster] for cluster in CLUSTERS}
+    hashed = {cluster: highest["hash", cluster] for cluster in CLUSTERS}
+    claims = [
+        order(name, "MWS: Dedicated over Normal", [mws["dedicated"], mws["normal"]], paper=27.6 / 24),
+        order(name, "MWS: Normal over Active", [mws["normal"], mws["active"]], paper=24 / 18.1),
+        order(name, "Hash: Dedicated over Active", [hashed["dedicated"], hashed["active"]], paper=18.8 / 7.4),
+        order(name, "Active: MWS over Hash", [mws["active"], hashed["active"]], paper=18.1 / 7.4),
+        order(name, "Dedicated: MWS over Hash", [mws["dedicated"], hashed["dedicated"]], paper=27.6 / 18.8),
+        within(
+            name,
+            "MWS: share of Dedicated that Active carries",
+            18.1 / 27.6,
+            _over(mws["active"], mws["dedicated"]),
+            0.2,
+        ),
+    ]
+    panel = Panel(
+        title="highest rate at P99 <= 50 s",
+        x="0 Active, 1 Normal, 2 Dedicated",
+        y="calls/s",
+        ours={p: [(i, highest[p, cluster]) for i, cluster in enumerate(CLUSTERS)] for p in ("mws", "hash")},
+        paper={
+            p: [(i, paper[p, cluster]) for i, cluster in enumerate(CLUSTERS) if (p, cluster) in paper]
+            for p in ("mws", "hash")
+        },
+    )
+    return Made(
+        name=name,
+        title="Figure 15: clusters Active, Normal and Dedicated",
+        claims=claims,
+        panels=[panel],
+        conditions=(
+            *_conditions(context),
+            "of Active only the totals were published: its VMs are generated within them",
+        ),
+    )
+
+
+def _over(a: float, b: float) -> float | None:
+    return a / b if b else None
