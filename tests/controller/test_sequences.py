@@ -10,6 +10,7 @@ import pytest
 
 from fallow.core.model import Status
 from fallow.infra import codec
+from fallow.infra.store import FenceVerdict
 from support.functions import functions
 
 ONE_MORE = functions(inc=lambda a: {**a, "n": a.get("n", 0) + 1})
@@ -263,8 +264,9 @@ async def test_another_controller_takes_over_what_is_inside(boot, until) -> None
             await put_sequence(first.client, "outer", "/_/inner", "/_/a")
             await put_sequence(first.client, "careful", "/_/once", "/_/a")
             expired = await first.client.call("POST", "actions/outer?blocking=true&timeout=50", {"n": 1})
+            (one,) = await invoker.got(1)
             accepted = await first.client.call("POST", "actions/careful", {})
-            one, _ = await invoker.got(2)
+            await invoker.got(2)
             invoker.finish(one, b'{"n":2}')
             *_, two = await invoker.got(3)
         second = await heir.join("h2", behaviour=functions(a=lambda a: {"n": a["n"] + 1}))
@@ -278,6 +280,25 @@ async def test_another_controller_takes_over_what_is_inside(boot, until) -> None
         careful = await record_of(heir, until, accepted.json["activationId"])
         assert careful["response"]["status"] == "whisk internal error"
         assert "outcome unknown" in careful["response"]["result"]["error"]
+
+
+async def test_a_controller_that_was_only_slow_stops(cluster, until) -> None:
+    """Another one has taken the sequence over: nothing more of it is started here, not even further inside."""
+    invoker = await cluster.join(behaviour=lambda inv, run: None)
+    await cluster.client.put_echo("a")
+    await put_sequence(cluster.client, "inner", "/_/a", "/_/a")
+    await put_sequence(cluster.client, "outer", "/_/inner", "/_/a")
+    sequence_id = (await cluster.client.call("POST", "actions/outer", {})).json["activationId"]
+    (one,) = await invoker.got(1)
+    verdict = await cluster.store.raise_fence(sequence_id, expect=1, attempt=2, controller_id="heir")
+    assert verdict is FenceVerdict.RAISED
+    invoker.finish(one, b"{}")
+
+    async def let_go() -> bool:
+        return sequence_id not in cluster.controller._ledger
+
+    await until(let_go)
+    assert len(invoker.runs) == 1
 
 
 async def test_a_circle_that_came_about_later_is_ended(cluster) -> None:
