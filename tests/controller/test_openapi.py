@@ -117,6 +117,49 @@ async def test_each_parameter_is_read(cluster, keys, wrong: str, kinds: tuple[st
     assert tried
 
 
+MADE = {
+    "putPackage": {},
+    "putAction": {"exec": {"kind": "python:default", "code": "def main(args):\n    return args\n"}},
+    "putActionInPackage": {"exec": {"kind": "sequence", "components": ["/_/some-action"]}},
+    "putTrigger": {},
+    "putRule": {"trigger": "/_/some-trigger", "action": "/_/some-action"},
+    "invokeAction": {},
+    "invokeActionInPackage": {},
+    "fireTrigger": {},
+}
+
+
+def value(expression: str, path: dict[str, str], answer: Any) -> str:
+    """What a link takes from a request or its answer."""
+    source, _, name = expression.removeprefix("$").partition(".")
+    where, _, what = name.partition("#/" if name.startswith("body") else ".")
+    assert source in ("request", "response")
+    return str({"path": path, "header": answer.headers, "body": answer.json}[where][what])
+
+
+async def test_links_lead_to_what_is_there(cluster, until) -> None:
+    """Those that only read: a record is there a moment after the answer."""
+    await cluster.join()
+    followed = set()
+    for name, body in MADE.items():
+        method, path, operation = OPERATIONS[name]
+        where = {part: EXAMPLES.get(part, f"some-{part}") for part in re.findall(r"\{(\w+)\}", path)}
+        for query in ("blocking=true", "blocking=false") if name.startswith("invoke") else ("overwrite=false",):
+            answer = await cluster.client.call(method, f"{path.format(**where)}?{query}", body)
+            links = resolved(operation["responses"][str(answer.status)])["links"]
+            for link in links.values():
+                verb, target, _ = OPERATIONS[link["operationId"]]
+                at = {key: value(told, where, answer) for key, told in link["parameters"].items()}
+                if verb == "GET":
+
+                    async def read(url: str = target.format(**at)) -> bool:
+                        return (await cluster.client.call("GET", url)).status == 200
+
+                    assert await until(read)
+                    followed.add(link["operationId"])
+    assert followed >= {"getPackage", "listActionsOfPackage", "getRule", "getActivation", "getResult", "getLogs"}
+
+
 async def test_the_document_is_served_and_names_the_limits_that_hold_here(boot) -> None:
     async with boot(max_timeout_s=7.5, max_memory_mb=1024) as cluster:
         answer = await cluster.client.call("GET", "/api/v1/api-docs", auth=None)
