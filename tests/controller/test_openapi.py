@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -43,19 +44,23 @@ def resolved(value: dict[str, Any]) -> Any:
     return found
 
 
-def references(value: Any) -> Any:
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the document."""
     if isinstance(value, dict):
-        if "$ref" in value:
-            yield value
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects(inner)
+
+
+def test_it_is_what_version_3_0_allows() -> None:
+    for value in objects(DOCUMENT):
+        assert value.get("required") != []
+        assert "$ref" not in value or list(value) == ["$ref"]
+        assert not value.get("nullable") or "type" in value
 
 
 def test_all_that_is_referred_to_is_there_and_all_that_is_there_is_referred_to() -> None:
-    named = {value["$ref"] for value in references(DOCUMENT) if resolved(value) is not None}
+    named = {value["$ref"] for value in objects(DOCUMENT) if "$ref" in value and resolved(value) is not None}
     there = {
         f"#/components/{kind}/{name}"
         for kind, parts in DOCUMENT["components"].items()

@@ -38,7 +38,8 @@ def array(items: Schema, **more: Any) -> Schema:
 
 def record(optional: dict[str, Schema] | None = None, /, **fields: Schema) -> Schema:
     """An object with these fields, and perhaps some of `optional`."""
-    return {"type": "object", "required": list(fields), "properties": {**fields, **(optional or {})}}
+    needed = {"required": list(fields)} if fields else {}
+    return {"type": "object", **needed, "properties": {**fields, **(optional or {})}}
 
 
 def given(**fields: Schema) -> Schema:
