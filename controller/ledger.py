@@ -167,8 +167,12 @@ class Ledger:
         return sum(len(ids) for ids in self._unrecorded.values())
 
     def waiters(self) -> list[asyncio.Future[Reply]]:
-        """The waits of clients that have no answer yet; O(n), for the shutdown."""
-        return [call.waiter for call in self._calls.values() if call.waiter is not None and not call.waiter.done()]
+        """The waits of clients that have no answer yet; O(n), for the shutdown.
+
+        For a part of a composition no client waits: the whole has a client, or is taken over by another controller.
+        """
+        calls = (call for call in self._calls.values() if not call.caused_by)
+        return [call.waiter for call in calls if call.waiter is not None and not call.waiter.done()]
 
     def open(self, call: InFlight) -> None:
         """Takes a call up. Raises ValueError where its id is in flight already."""

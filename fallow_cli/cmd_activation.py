@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 
+from fallow.infra.clock import mono_s, unix_ms
 from fallow_cli.client import Client, Target, operator_target, server_words, tenant_target, with_client
 from fallow_cli.errors import CliError
 from fallow_cli.output import show_json, show_table
@@ -18,6 +20,8 @@ from fallow_cli.story import story_lines
 from fallow_cli.story_merge import merge
 
 ACTIVATIONS = "/api/v1/namespaces/_/activations"
+POLL_PERIOD_S = 1.0
+POLL_BACK_MS = 60_000
 STATUS_WORDS = ("success", "application error", "developer error", "internal error")
 
 
@@ -63,8 +67,42 @@ def list_activations(
     )
 
 
-def _moment(unix_ms: int) -> str:
-    return datetime.datetime.fromtimestamp(unix_ms / 1000, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+@activation.command()
+@click.argument("name", required=False)
+@click.option("--since", type=int, help="Epoch ms, inclusive [default: now].")
+@click.option("--exit", "exit_s", type=click.FloatRange(0), help="Stop after so many seconds [default: at Ctrl-C].")
+def poll(name: str | None, since: int | None, exit_s: float | None) -> None:
+    """Show activations (of the action NAME) as they end, with what they wrote."""
+    with_client(tenant_target(), lambda client: _poll(client, name, since, exit_s))
+
+
+async def _poll(client: Client, name: str | None, since: int | None, exit_s: float | None) -> None:
+    """A record may come a while after its start, so each look goes back some seconds behind the one before it."""
+    shown: dict[str, int] = {}  # id to start
+    from_ms = unix_ms() if since is None else since
+    stop_s = None if exit_s is None else mono_s() + exit_s
+    while True:
+        query = {"limit": "0", "docs": "true", "since": str(from_ms)} | ({"name": name} if name else {})
+        for record in reversed(await client.call("GET", ACTIVATIONS, query=query)):
+            if record["activationId"] not in shown:
+                shown[record["activationId"]] = record["start"]
+                for line in poll_lines(record):
+                    click.echo(line)
+        from_ms = max(from_ms, max(shown.values(), default=0) - POLL_BACK_MS)
+        shown = {activation_id: start for activation_id, start in shown.items() if start >= from_ms}
+        if stop_s is not None and mono_s() >= stop_s:
+            return
+        await asyncio.sleep(POLL_PERIOD_S)
+
+
+def poll_lines(record: dict[str, Any]) -> list[str]:
+    """An activation and its log, as `poll` shows them."""
+    head = f"{_moment(record['start'])} {record['activationId']} {record['name']}: {record['response']['status']}"
+    return [head, *(f"  {line}" for line in record["logs"])]
+
+
+def _moment(at_unix_ms: int) -> str:
+    return datetime.datetime.fromtimestamp(at_unix_ms / 1000, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 @activation.command()

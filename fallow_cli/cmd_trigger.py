@@ -110,12 +110,12 @@ def trigger_document(feed: str | None, given: Mapping[str, Any], annotation: Map
 @trigger.command()
 @click.argument("name")
 def get(name: str) -> None:
-    """Show the trigger NAME as JSON; of a feed's trigger, what the feed tells of it."""
+    """Show the trigger NAME as JSON; that of a feed with what the feed tells of it."""
 
     async def work(client: Client) -> Any:
         entity = await client.call("GET", entity_path(name, "trigger"))
         feed = feeds.feed_of(entity)
-        return entity if feed is None else await feeds.tell(client, feed, "READ", entity, {})
+        return entity if feed is None else {**entity, "feed": await feeds.tell(client, feed, "READ", entity, {})}
 
     show_json(with_client(tenant_target(), work))
 

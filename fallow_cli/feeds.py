@@ -25,7 +25,7 @@ async def exists(client: Client, feed: str) -> bool:
 
 
 async def tell(client: Client, feed: str, event: str, trigger: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """Tells the feed of CREATE, READ, UPDATE or DELETE, and gives the record of that call.
+    """Tells the feed of CREATE, READ, UPDATE or DELETE, and gives what it returns.
 
     The feed gets the caller's key, with which it will fire the trigger. Raises CliError where it did not succeed.
     """
@@ -39,7 +39,7 @@ async def tell(client: Client, feed: str, event: str, trigger: Mapping[str, Any]
     answer = await client.request("POST", path, body=json.dumps(message).encode(), query={"blocking": "true"})
     document = answer.json() if answer.body else {}
     if answer.status == 200:
-        return document
+        return document["response"]["result"]
     if answer.status == 202:
         raise CliError(
             f"the feed {feed} has not answered {event} yet\nsee `fallow activation get {document['activationId']}`"

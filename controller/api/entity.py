@@ -81,7 +81,7 @@ def _key_values(value: Any, field: str) -> KeyValues | None:
         if not isinstance(item, dict) or not isinstance(item.get("key"), str) or not item["key"]:
             raise malformed(f"every item of {field} must be an object with 'key' (a string) and 'value'.")
         kept = {"key": item["key"], "value": item.get("value")}
-        if field == "parameters" and item.get("init") is True:
+        if field == "parameters" and _boolean(item.get("init"), "'init' of a parameter"):
             kept["init"] = True
         by_key[item["key"]] = kept
     return bounded(list(by_key.values()), field)

@@ -17,8 +17,8 @@ from controller.api.admin import Admin
 from controller.api.errors import STORE_AWAY, ApiError, not_allowed, not_found, unavailable
 from controller.api.http import CORS, Call, answer, dump, refusal, transaction_id
 from controller.api.invoke import Invoke
-from controller.api.openapi.document import document
-from controller.api.openapi.page import page
+from controller.api.openapi.document import document_json
+from controller.api.openapi.page import page_html
 from controller.api.packages import Packages
 from controller.api.rules import Rules
 from controller.api.schema import Bounds
@@ -132,10 +132,10 @@ class Router:
                 body = info.api_info()
             case "/api/v1/api-docs":
                 _only(request, "GET", "HEAD")
-                body = document(self._bounds)
+                return answer(200, document_json(self._bounds), transaction)
             case "/api/v1/docs":
                 _only(request, "GET", "HEAD")
-                return _plain(page(document(self._bounds)).encode(), transaction, "text/html; charset=utf-8")
+                return _plain(page_html(self._bounds), transaction, "text/html; charset=utf-8")
             case "/invokers":
                 self._auth.require_operator(request.headers.get("Authorization"))
                 _only(request, "GET")

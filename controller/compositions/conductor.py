@@ -10,42 +10,40 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from controller.actions_cache import CONDUCTOR, SEQUENCE
 from controller.api import params
 from controller.api.errors import ApiError
 from controller.compositions.parts import Course, PartError, Parts, error_json, loaded, plain, with_parameters
 from controller.ledger import InFlight
 from controller.own_calls import Ending
-from fallow.core.model import Status
+from fallow.core.model import ActionSpec, Status
 
 TOO_LONG = "Too many actions in the composition."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """What the conductor wants next. `action` None: the composition ends with `params`."""
+    """What the conductor wants next. Where it names no action, `ends`: the composition ends with `params`."""
 
-    action: Any | None
+    ends: bool
+    action: Any  # as it stands there, perhaps no name at all
     params: Any
     state: dict[str, Any]
 
 
 def read_move(result: Any) -> Move:
-    """Whatever a conductor gives is some move: what is no object where one is meant stands under "value" in one."""
+    """Whatever a conductor gives is some move: params and state that are no objects are put into one."""
     if not isinstance(result, dict):
-        return Move(action=None, params=result, state={})
-    action = result.get("action")
-    if action is None:
-        return Move(action=None, params=_boxed(result["params"]) if "params" in result else result, state={})
-    given, state = result.get("params"), result.get("state")
-    return Move(
-        action=action,
-        params=_boxed(given) if given is not None else {},
-        state=_boxed(state) if state is not None else {},
-    )
+        return Move(ends=True, action=None, params=result, state={})
+    given = _boxed(result["params"], "value") if "params" in result else None
+    if "action" not in result:
+        return Move(ends=True, action=None, params=result if given is None else given, state={})
+    state = _boxed(result["state"], "state") if "state" in result else {}
+    return Move(ends=False, action=result["action"], params=given or {}, state=state)
 
 
-def _boxed(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {"value": value}
+def _boxed(value: Any, key: str) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {key: value}
 
 
 def named(action: Any, namespace: str) -> str | None:
@@ -93,12 +91,12 @@ class ConductorRunner:
         )
 
     async def _run(self, course: Course) -> tuple[Status, bytes]:
-        spec = course.call.activation.action
+        name = _addressed(course.call.activation.action)
         # Arguments of the first step are merged already; the later ones get the stored parameters below what comes.
         args, first = course.call.args, True
         while True:
-            conductor = await self._parts.find(course.call, f"{spec.namespace}/{spec.name}")
-            if conductor is None:
+            conductor = await self._parts.find(course.call, name)
+            if conductor is None or conductor.composition == SEQUENCE:
                 raise PartError("The conductor of the composition does not exist.")
             if not course.budget.take_conductor():
                 raise PartError(TOO_LONG)
@@ -108,7 +106,7 @@ class ConductorRunner:
             if record.status != Status.SUCCESS:
                 return Status(record.status), record.result
             move = read_move(loaded(record.result))
-            if move.action is None:
+            if move.ends:
                 return Status.SUCCESS, json.dumps(move.params, separators=(",", ":")).encode()
             args = _with_state(await self._component(course, move), move.state)
 
@@ -117,23 +115,31 @@ class ConductorRunner:
         call = course.call
         name = named(move.action, call.activation.action.caller_namespace)
         if name is None:
-            return {
-                "error": f"Failed to parse action name from json value {json.dumps(move.action)} during composition."
-            }
+            given = json.dumps(move.action, separators=(",", ":"))
+            return {"error": f"Failed to parse action name from json value {given} during composition."}
+        if course.budget.used_up:
+            return {"error": TOO_LONG}
         try:
             deployed = await self._parts.find(call, name)
         except PartError:
-            return {"error": f"Not allowed to invoke action name '/{name}' during composition."}
+            return {"error": f"Failed entitlement check for action with name '{name}' during composition."}
         if deployed is None:
-            return {"error": f"Failed to resolve action with name '/{name}' during composition."}
-        if not course.budget.take_component():
-            return {"error": TOO_LONG}
+            return {"error": f"Failed to resolve action with name '{name}' during composition."}
+        if deployed.composition != CONDUCTOR:  # the steps of one inside are counted as they come
+            course.budget.take_component()
         args = json.dumps(move.params, separators=(",", ":")).encode()
         record = await self._parts.run(course, deployed, with_parameters(deployed, args))
         return loaded(record.result)
 
 
+def _addressed(spec: ActionSpec) -> str:
+    """The action as its caller addressed it: behind a binding, its parameters are others."""
+    if not spec.binding:
+        return f"{spec.namespace}/{spec.name}"
+    return f"{spec.binding}/{spec.name.rpartition('/')[2]}"
+
+
 def _with_state(result: Any, state: dict[str, Any]) -> bytes:
     if state:
-        result = {**_boxed(result), **state}
+        result = {**_boxed(result, "value"), **state}
     return json.dumps(result, separators=(",", ":")).encode()

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from controller.actions_cache import ActionsCache, Deployed
+from controller.actions_cache import SEQUENCE, ActionsCache, Deployed
 from controller.api.errors import ApiError
 from controller.invocations import Caller, Invocations
 from controller.ledger import Answered, Elsewhere, InFlight, Refused
 from controller.own_calls import GivenAwayError, NotPlacedError, OwnCalls
-from fallow.core.composition import Budget, child_id
+from fallow.core.composition import Budget, SequenceBudget, child_id
 from fallow.core.model import ActivationId, Status
 from fallow.infra.clock import mono_s
 from fallow.infra.log import get_logger
@@ -44,7 +44,10 @@ class Course:
     """How far a composition has come: what its record says in the end."""
 
     call: InFlight
+    root: InFlight  # the outermost composition: whose it is decides whose all in it are
     budget: Budget
+    sequence_budget: SequenceBudget
+    depth: int  # how many sequences directly inside one another, this one counted in
     caught_up: bool  # False: parts may have been started by a controller that ran it before
     step: int = 0  # of the next part
     logs: list[str] = field(default_factory=list)  # the parts' activation ids
@@ -66,16 +69,25 @@ class Parts:
         self._invocations = invocations
         self._store = store
         self._own_calls = own_calls
-        self._budgets: dict[ActivationId, Budget] = {}  # of compositions under way
+        self._courses: dict[ActivationId, Course] = {}  # compositions under way
 
     def begin(self, call: InFlight) -> Course:
         """A composition that is taken up; one inside another shares its budget. To be ended by `end`."""
-        budget = self._budgets.get(ActivationId(call.cause)) or Budget()
-        self._budgets[call.activation.id] = budget
-        return Course(call=call, budget=budget, caught_up=not (call.durable and call.activation.attempts))
+        outer = self._courses.get(ActivationId(call.cause))
+        within = outer if outer is not None and call.composition == outer.call.composition == SEQUENCE else None
+        course = Course(
+            call=call,
+            root=outer.root if outer else call,
+            budget=outer.budget if outer else Budget(),
+            sequence_budget=within.sequence_budget if within else SequenceBudget(),
+            depth=within.depth + 1 if within else 1,
+            caught_up=not (call.durable and call.activation.attempts),
+        )
+        self._courses[call.activation.id] = course
+        return course
 
     def end(self, course: Course) -> None:
-        self._budgets.pop(course.call.activation.id, None)
+        self._courses.pop(course.call.activation.id, None)
 
     async def find(self, call: InFlight, name: str) -> Deployed | None:
         """The action "namespace/[package/]action" as it is now, for the composition's caller; None = there is none.
@@ -93,7 +105,7 @@ class Parts:
         """The record of the next part. Raises PartError, GivenAwayError, NotPlacedError."""
         part_id = child_id(course.call.activation.id, course.step)
         record = None
-        if course.step and not await _patiently(lambda: self._own_calls.still_ours(course.call)):
+        if course.step and not await _patiently(lambda: self._own_calls.still_ours(course.root)):
             raise GivenAwayError
         if not course.caught_up:
             record = await self._recorded(course.call, part_id)

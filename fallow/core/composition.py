@@ -14,11 +14,29 @@ from fallow.core.model import ActivationId, Status
 
 MAX_COMPONENTS = 50  # of a sequence when all in it are taken apart, and of a composition
 MAX_CONDUCTORS = 2 * MAX_COMPONENTS + 1  # steps of a conductor in one composition
+SEQUENCE_TOO_LONG = "Too many actions in the sequence."
 
 
 def child_id(parent: ActivationId, step: int) -> ActivationId:
     """The id of part number `step` (from 0) of a composition: 32 hex digits."""
     return ActivationId(hashlib.sha256(f"{parent}/{step}".encode()).hexdigest()[:32])
+
+
+@dataclass(slots=True)
+class SequenceBudget:
+    """What a sequence has used up, those in it counted in: it may have grown, or become a circle, since it was put.
+
+    Mutable: shared by all sequences inside.
+    """
+
+    actions: int = 0
+
+    def take_action(self) -> bool:
+        """Counts an action that is no sequence, unless there were too many already."""
+        if self.actions >= MAX_COMPONENTS:
+            return False
+        self.actions += 1
+        return True
 
 
 @dataclass(slots=True)
@@ -28,12 +46,13 @@ class Budget:
     components: int = 0
     conductors: int = 0
 
-    def take_component(self) -> bool:
-        """Counts a component, unless there were too many already."""
-        if self.components >= MAX_COMPONENTS:
-            return False
+    @property
+    def used_up(self) -> bool:
+        """Whether no component may follow."""
+        return self.components >= MAX_COMPONENTS
+
+    def take_component(self) -> None:
         self.components += 1
-        return True
 
     def take_conductor(self) -> bool:
         if self.conductors >= MAX_CONDUCTORS:
@@ -64,7 +83,7 @@ def expanded(name: str, components: Sequence[str], parts_of: Callable[[str], Ite
         if part in inside:
             raise ExpansionError("Sequence may not refer to itself.")
         if len(inside) > MAX_COMPONENTS:
-            raise ExpansionError("Too many actions in the sequence.")
+            raise ExpansionError(SEQUENCE_TOO_LONG)
         parts = parts_of(part)
         if parts is None:
             raise ExpansionError("Sequence component does not exist.")
@@ -74,7 +93,7 @@ def expanded(name: str, components: Sequence[str], parts_of: Callable[[str], Ite
         if not listed:
             found.append(part)
             if len(found) > MAX_COMPONENTS:
-                raise ExpansionError("Too many actions in the sequence.")
+                raise ExpansionError(SEQUENCE_TOO_LONG)
 
     for component in components:
         take(component, (name,))

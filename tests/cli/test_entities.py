@@ -185,7 +185,7 @@ def test_a_feed_is_told_of_its_trigger_from_creation_to_the_end(server: Server) 
     server.asked.clear()
     server.answer("GET", "/_/triggers/t", entity("t", **FED))
     server.answer("PUT", "/_/triggers/t", entity("t", **FED))
-    server.answer("POST", "/_/actions/p/f", {})
+    server.answer("POST", "/_/actions/p/f", {"response": {"success": True, "result": {}}})
     run("trigger", "update", "t", "-p", "cron", "@daily")
     assert server.asked[1:] == [
         ("PUT", "/_/triggers/t?overwrite=true", {}),
@@ -194,12 +194,12 @@ def test_a_feed_is_told_of_its_trigger_from_creation_to_the_end(server: Server) 
     server.asked.clear()
     server.answer("GET", "/_/triggers/t", entity("t", **FED))
     server.answer("POST", "/_/actions/p/f", {"response": {"result": {"status": "active"}}})
-    assert json.loads(run("trigger", "get", "t")) == {"response": {"result": {"status": "active"}}}
+    assert json.loads(run("trigger", "get", "t")) == {**entity("t", **FED), "feed": {"status": "active"}}
     assert server.asked[1][2] == lifecycle("READ")
     server.asked.clear()
     server.answer("GET", "/_/triggers/t", entity("t", **FED))
     server.answer("GET", "/_/actions/p/f", entity("f"))
-    server.answer("POST", "/_/actions/p/f", {})
+    server.answer("POST", "/_/actions/p/f", {"response": {"success": True, "result": {}}})
     server.answer("DELETE", "/_/triggers/t", entity("t", **FED))
     assert "deleted guest/t" in run("trigger", "delete", "t")
     assert [asked[2] for asked in server.asked] == [None, None, lifecycle("DELETE"), None]
@@ -284,6 +284,23 @@ def test_what_there_is_in_a_namespace(server: Server) -> None:
 def test_actions_of_a_package_are_listed_by_its_path_with_a_slash(server: Server) -> None:
     server.answer("GET", "/whisk.system/actions/utils/", [])
     assert "no actions" in run("action", "list", "/whisk.system/utils")
+
+
+def test_activations_are_shown_as_they_end_each_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(digit: str, start: int) -> dict[str, Any]:
+        response = {"status": "success", "success": True, "result": {}}
+        return {"activationId": digit * 32, "name": "a", "start": start, "response": response, "logs": [f"log {digit}"]}
+
+    monkeypatch.setattr("fallow_cli.cmd_activation.POLL_PERIOD_S", 0.0)
+    clock = iter(range(100))
+    monkeypatch.setattr("fallow_cli.cmd_activation.mono_s", lambda: next(clock))
+    server.answer("GET", "/_/activations", [record("1", 100_000)])
+    server.answer("GET", "/_/activations", [record("3", 170_000), record("2", 160_000), record("1", 100_000)])
+    server.answer("GET", "/_/activations", [record("3", 170_000)])
+    shown = run("activation", "poll", "a", "--since", "90000", "--exit", "3").splitlines()
+    assert [line.strip() for line in shown if "log" in line] == ["log 1", "log 2", "log 3"]
+    since = [path.partition("since=")[2].partition("&")[0] for _, path, _ in server.asked]
+    assert since == ["90000", "90000", "110000"]
 
 
 def defined(**given: Any) -> dict[str, Any]:

@@ -138,3 +138,10 @@ async def test_a_sequence_runs_its_actions_one_after_the_other(ow: OpenWhisk, up
         ("add", record["activationId"]),
         ("twice", record["activationId"]),
     ]
+
+
+async def test_the_actions_of_the_system_are_there(ow: OpenWhisk) -> None:
+    call = {"name": "/whisk.system/utils/echo", "params": {"lines": ["b", "a"]}, "blocking": True, "result": True}
+    assert await ow("actions", "invoke", call) == {"lines": ["b", "a"]}
+    assert (await ow("actions", "invoke", {**call, "name": "/whisk.system/utils/sort"}))["lines"] == ["a", "b"]
+    assert "utils" in [item["name"] for item in await ow("packages", "list", {"namespace": "whisk.system"})]

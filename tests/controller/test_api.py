@@ -160,6 +160,7 @@ GOOD = {"exec": {"kind": "python:3", "code": CODE}}
         ({**GOOD, "limits": {"memory": True}}, "whole number"),
         ({**GOOD, "version": "1"}, "version must be"),
         ({**GOOD, "annotations": [{"key": "long", "value": "yes"}]}, "'long' must be true or false"),
+        ({**GOOD, "parameters": [{"key": "a", "value": 1, "init": 1}]}, "'init' of a parameter must be true or false"),
         ([1], "Object expected"),
     ],
 )

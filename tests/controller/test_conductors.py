@@ -81,16 +81,17 @@ async def test_errors_of_the_conductor_end_it_and_those_of_actions_reach_it(clus
 @pytest.mark.parametrize(
     ("action", "text"),
     [
-        ("missing", "Failed to resolve action with name '/guest/missing'"),
-        ("/other/secret", "Not allowed to invoke action name '/other/secret'"),
-        ("a/b/c/d", "Failed to parse action name"),
-        ({"x": 1}, "Failed to parse action name"),
-        ("", "Failed to parse action name"),
+        ("missing", "Failed to resolve action with name 'guest/missing' during composition."),
+        ("/other/secret", "Failed entitlement check for action with name 'other/secret' during composition."),
+        ("a/b/c/d", 'Failed to parse action name from json value "a/b/c/d" during composition.'),
+        ({"x": 1}, 'Failed to parse action name from json value {"x":1} during composition.'),
+        ("", 'Failed to parse action name from json value "" during composition.'),
+        (None, "Failed to parse action name from json value null during composition."),
     ],
 )
 async def test_what_cannot_be_run_is_told_to_the_conductor(cluster: Any, action: Any, text: str) -> None:
     await compose(cluster, lambda a: {"params": {"heard": a["error"]}} if "error" in a else {"action": action})
-    assert text in (await call(cluster)).json["response"]["result"]["heard"]
+    assert (await call(cluster)).json["response"]["result"]["heard"] == text
 
 
 async def test_a_composition_without_end_is_ended(cluster: Any) -> None:
@@ -131,11 +132,57 @@ async def test_it_runs_without_anybody_waiting_and_in_a_sequence(cluster: Any, u
     assert {"conductor": True, "topmost": False, "causedBy": "sequence"}.items() <= notes(inner.json).items()
 
 
+async def test_what_is_no_object_is_put_into_one(cluster: Any) -> None:
+    """Params under "value", a state under "state", as OpenWhisk does."""
+
+    def conduct(a: Any) -> Any:
+        return {"params": a} if "state" in a else {"action": "echo", "params": 7, "state": 8}
+
+    await compose(cluster, conduct, echo=lambda a: a)
+    assert (await call(cluster)).json["response"]["result"] == {"value": 7, "state": 8, "p": 1}
+
+
+async def test_a_conductor_behind_a_binding_keeps_what_that_gives_it(cluster: Any, until: Any) -> None:
+    def conduct(a: Any) -> Any:
+        return {"params": a} if "done" in a else {"action": "echo", "state": {"done": True}}
+
+    await cluster.join(behaviour=functions(conduct=conduct))
+    await cluster.client.call("PUT", "packages/pkg", {})
+    given = {"binding": {"namespace": "_", "name": "pkg"}, "parameters": [{"key": "from", "value": "binding"}]}
+    await cluster.client.call("PUT", "packages/bound", given)
+    await cluster.client.put_echo("pkg/conduct", annotations=CONDUCTOR)
+    await cluster.client.put_echo("echo")
+    answer = await cluster.client.call("POST", "actions/bound/conduct?blocking=true", {})
+    assert answer.json["response"]["result"] == {"from": "binding", "done": True}
+    for activation_id in (answer.json["activationId"], answer.json["logs"][0], answer.json["logs"][2]):
+
+        async def recorded(activation_id: str = activation_id) -> Any:
+            found = await cluster.client.call("GET", f"activations/{activation_id}")
+            return found.json if found.status == 200 else None
+
+        assert notes(await until(recorded))["binding"] == "guest/bound"
+
+
+async def test_compositions_inside_one_another_are_counted_by_their_steps(cluster: Any) -> None:
+    """49 conductors inside the first one, and the two actions that the last one calls: two components, 101 steps."""
+
+    def conduct(a: Any) -> Any:
+        calls = a.get("calls", 0)
+        if a.get("levels"):
+            return {"action": "conduct", "params": {"levels": a["levels"] - 1}}
+        return {"params": a} if calls == 2 else {"action": "echo", "params": {"calls": calls + 1}}
+
+    invoker = await compose(cluster, conduct, echo=lambda a: a)
+    answer = await call(cluster, {"levels": 49})
+    assert answer.json["response"]["result"] == {"calls": 2, "p": 1}
+    assert len(invoker.runs) == 2 + 101
+
+
 @settings(max_examples=100, deadline=None)
 @given(JSON)
 def test_every_result_is_a_move(result: Any) -> None:
     move = read_move(result)
-    assert move.action is None or isinstance(result, dict)
+    assert move.ends == (not isinstance(result, dict) or "action" not in result)
     assert isinstance(move.state, dict)
     json.dumps(move.params)
 

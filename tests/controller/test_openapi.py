@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -43,19 +44,23 @@ def resolved(value: dict[str, Any]) -> Any:
     return found
 
 
-def references(value: Any) -> Any:
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the document."""
     if isinstance(value, dict):
-        if "$ref" in value:
-            yield value
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects(inner)
+
+
+def test_it_is_what_version_3_0_allows() -> None:
+    for value in objects(DOCUMENT):
+        assert value.get("required") != []
+        assert "$ref" not in value or list(value) == ["$ref"]
+        assert not value.get("nullable") or "type" in value
 
 
 def test_all_that_is_referred_to_is_there_and_all_that_is_there_is_referred_to() -> None:
-    named = {value["$ref"] for value in references(DOCUMENT) if resolved(value) is not None}
+    named = {value["$ref"] for value in objects(DOCUMENT) if "$ref" in value and resolved(value) is not None}
     there = {
         f"#/components/{kind}/{name}"
         for kind, parts in DOCUMENT["components"].items()
@@ -115,6 +120,49 @@ async def test_each_parameter_is_read(cluster, keys, wrong: str, kinds: tuple[st
                 text = f"The query parameter '{parameter['name']}' was malformed:"
                 assert (answer.status, answer.json["error"].partition("\n")[0]) == (400, text), target
     assert tried
+
+
+MADE = {
+    "putPackage": {},
+    "putAction": {"exec": {"kind": "python:default", "code": "def main(args):\n    return args\n"}},
+    "putActionInPackage": {"exec": {"kind": "sequence", "components": ["/_/some-action"]}},
+    "putTrigger": {},
+    "putRule": {"trigger": "/_/some-trigger", "action": "/_/some-action"},
+    "invokeAction": {},
+    "invokeActionInPackage": {},
+    "fireTrigger": {},
+}
+
+
+def value(expression: str, path: dict[str, str], answer: Any) -> str:
+    """What a link takes from a request or its answer."""
+    source, _, name = expression.removeprefix("$").partition(".")
+    where, _, what = name.partition("#/" if name.startswith("body") else ".")
+    assert source in ("request", "response")
+    return str({"path": path, "header": answer.headers, "body": answer.json}[where][what])
+
+
+async def test_links_lead_to_what_is_there(cluster, until) -> None:
+    """Those that only read: a record is there a moment after the answer."""
+    await cluster.join()
+    followed = set()
+    for name, body in MADE.items():
+        method, path, operation = OPERATIONS[name]
+        where = {part: EXAMPLES.get(part, f"some-{part}") for part in re.findall(r"\{(\w+)\}", path)}
+        for query in ("blocking=true", "blocking=false") if name.startswith("invoke") else ("overwrite=false",):
+            answer = await cluster.client.call(method, f"{path.format(**where)}?{query}", body)
+            links = resolved(operation["responses"][str(answer.status)])["links"]
+            for link in links.values():
+                verb, target, _ = OPERATIONS[link["operationId"]]
+                at = {key: value(told, where, answer) for key, told in link["parameters"].items()}
+                if verb == "GET":
+
+                    async def read(url: str = target.format(**at)) -> bool:
+                        return (await cluster.client.call("GET", url)).status == 200
+
+                    assert await until(read)
+                    followed.add(link["operationId"])
+    assert followed >= {"getPackage", "listActionsOfPackage", "getRule", "getActivation", "getResult", "getLogs"}
 
 
 async def test_the_document_is_served_and_names_the_limits_that_hold_here(boot) -> None:

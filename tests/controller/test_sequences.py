@@ -10,6 +10,7 @@ import pytest
 
 from fallow.core.model import Status
 from fallow.infra import codec
+from fallow.infra.store import FenceVerdict
 from support.functions import functions
 
 ONE_MORE = functions(inc=lambda a: {**a, "n": a.get("n", 0) + 1})
@@ -250,6 +251,84 @@ async def test_another_controller_takes_over(boot, until) -> None:
         assert [run.activation_id for run in second.runs] == record["logs"][1:]
         assert second.runs[0].attempt > two.attempt
         assert notes(await record_of(heir, until, two.activation_id))["attempt"] == second.runs[0].attempt
+
+
+async def test_another_controller_takes_over_what_is_inside(boot, until) -> None:
+    """Of one whose client waited too short, too; an action that must not run twice ends its sequence."""
+    async with boot(lease_s=1.0) as heir:
+        async with boot(lease_s=1.0) as first:
+            invoker = await first.join("h1", behaviour=lambda inv, run: None)
+            await first.client.put_echo("a")
+            await first.client.put_echo("once", annotations=[{"key": "idempotent", "value": False}])
+            await put_sequence(first.client, "inner", "/_/a", "/_/a")
+            await put_sequence(first.client, "outer", "/_/inner", "/_/a")
+            await put_sequence(first.client, "careful", "/_/once", "/_/a")
+            expired = await first.client.call("POST", "actions/outer?blocking=true&timeout=50", {"n": 1})
+            (one,) = await invoker.got(1)
+            accepted = await first.client.call("POST", "actions/careful", {})
+            await invoker.got(2)
+            invoker.finish(one, b'{"n":2}')
+            *_, two = await invoker.got(3)
+        second = await heir.join("h2", behaviour=functions(a=lambda a: {"n": a["n"] + 1}))
+        record = await record_of(heir, until, expired.json["activationId"])
+        assert record["response"]["result"] == {"n": 4}
+        inner = await record_of(heir, until, record["logs"][0])
+        assert inner["logs"] == [one.activation_id, two.activation_id]
+        assert inner["cause"] == record["activationId"]
+        assert {"kind": "sequence", "topmost": False, "causedBy": "sequence"}.items() <= notes(inner).items()
+        assert [run.activation_id for run in second.runs] == [two.activation_id, record["logs"][1]]
+        careful = await record_of(heir, until, accepted.json["activationId"])
+        assert careful["response"]["status"] == "whisk internal error"
+        assert "outcome unknown" in careful["response"]["result"]["error"]
+
+
+async def test_a_controller_that_was_only_slow_stops(cluster, until) -> None:
+    """Another one has taken the sequence over: nothing more of it is started here, not even further inside."""
+    invoker = await cluster.join(behaviour=lambda inv, run: None)
+    await cluster.client.put_echo("a")
+    await put_sequence(cluster.client, "inner", "/_/a", "/_/a")
+    await put_sequence(cluster.client, "outer", "/_/inner", "/_/a")
+    sequence_id = (await cluster.client.call("POST", "actions/outer", {})).json["activationId"]
+    (one,) = await invoker.got(1)
+    verdict = await cluster.store.raise_fence(sequence_id, expect=1, attempt=2, controller_id="heir")
+    assert verdict is FenceVerdict.RAISED
+    invoker.finish(one, b"{}")
+
+    async def let_go() -> bool:
+        return sequence_id not in cluster.controller._ledger
+
+    await until(let_go)
+    assert len(invoker.runs) == 1
+
+
+async def test_a_circle_that_came_about_later_is_ended(cluster) -> None:
+    """A binding is turned to another package: what was no circle when it was put is one now."""
+    call = cluster.client.call
+    await cluster.join()
+    await cluster.client.put_echo("a")
+    for package in ("one", "other"):
+        await call("PUT", f"packages/{package}", {})
+    await call("PUT", "packages/bound", {"binding": {"namespace": "_", "name": "one"}})
+    await put_sequence(cluster.client, "one/x", "/_/a")
+    await put_sequence(cluster.client, "s", "/_/bound/x")
+    assert (await put_sequence(cluster.client, "other/x", "/_/s")).status == 200
+    turned = await call("PUT", "packages/bound?overwrite=true", {"binding": {"namespace": "_", "name": "other"}})
+    assert turned.status == 200, turned.body
+    answer = await call("POST", "actions/s?blocking=true", {})
+    assert answer.status == 502
+    assert answer.json["response"]["result"] == {"error": "Too many actions in the sequence."}
+
+
+async def test_one_that_grew_later_is_ended_after_fifty_actions(cluster) -> None:
+    invoker = await cluster.join(behaviour=ONE_MORE)
+    await cluster.client.put_echo("inc")
+    await put_sequence(cluster.client, "part", "/_/inc")
+    await put_sequence(cluster.client, "s", "/_/part", "/_/part", "/_/inc")
+    await put_sequence(cluster.client, "part", *["/_/inc"] * 30)
+    answer = await cluster.client.call("POST", "actions/s?blocking=true", {})
+    assert (answer.status, answer.json["response"]["status"]) == (502, "application error")
+    assert answer.json["response"]["result"] == {"error": "Too many actions in the sequence."}
+    assert len(invoker.runs) == 50
 
 
 async def test_no_vm_at_all_refuses_the_call(boot) -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.core.composition import MAX_COMPONENTS, MAX_CONDUCTORS, Budget, ExpansionError, child_id, expanded
+from fallow.core.composition import (
+    MAX_COMPONENTS,
+    MAX_CONDUCTORS,
+    Budget,
+    ExpansionError,
+    SequenceBudget,
+    child_id,
+    expanded,
+)
 from fallow.core.model import ActivationId
 
 NAMES = st.sampled_from("abcdefgh")
@@ -23,8 +31,13 @@ def test_ids_follow_from_the_whole_and_the_number() -> None:
 
 def test_a_budget_is_used_up() -> None:
     budget = Budget()
-    assert [budget.take_component() for _ in range(MAX_COMPONENTS + 1)] == [True] * MAX_COMPONENTS + [False]
+    for _ in range(MAX_COMPONENTS):
+        assert not budget.used_up
+        budget.take_component()
+    assert budget.used_up
     assert [budget.take_conductor() for _ in range(MAX_CONDUCTORS + 1)] == [True] * MAX_CONDUCTORS + [False]
+    actions = SequenceBudget()
+    assert [actions.take_action() for _ in range(MAX_COMPONENTS + 1)] == [True] * MAX_COMPONENTS + [False]
 
 
 def flattened(name: str, world: dict[str, tuple[str, ...]], inside: tuple[str, ...]) -> list[str]:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from html import escape
 from importlib.resources import files
 from typing import Any
 
+from controller.api.openapi.document import document
 from controller.api.openapi.operations import Operation
+from controller.api.schema import Bounds
 
 Document = Mapping[str, Any]
 
 
-def page(document: Document) -> str:
+@lru_cache(maxsize=4)
+def page_html(bounds: Bounds) -> bytes:
+    """As it is served. Costs some milliseconds once."""
+    return page(document(bounds)).encode()
+
+
+def page(described: Document) -> str:
     """HTML; every text of the document is escaped."""
     parts = {
-        "TITLE": escape(document["info"]["title"]),
-        "ABOUT": "".join(f"<p>{escape(text)}</p>" for text in document["info"]["description"].split("\n\n")),
+        "TITLE": escape(described["info"]["title"]),
+        "ABOUT": "".join(f"<p>{escape(text)}</p>" for text in described["info"]["description"].split("\n\n")),
         "API_DOCS": "api-docs",
-        "OPERATIONS": "".join(_tagged(document, tag) for tag in document["tags"]),
-        "SCHEMAS": "".join(_schema(name, schema) for name, schema in document["components"]["schemas"].items()),
+        "OPERATIONS": "".join(_tagged(described, tag) for tag in described["tags"]),
+        "SCHEMAS": "".join(_schema(name, schema) for name, schema in described["components"]["schemas"].items()),
     }
     text = files("controller.api.openapi").joinpath("docs.html").read_text(encoding="utf-8")
     head, *rest = text.split("{{")  # one pass, so that nothing inserted is looked at again
@@ -28,10 +37,10 @@ def page(document: Document) -> str:
     return head + "".join(filled)
 
 
-def _tagged(document: Document, tag: Mapping[str, str]) -> str:
+def _tagged(described: Document, tag: Mapping[str, str]) -> str:
     operations = "".join(
-        _operation(document, method, path, operation)
-        for path, methods in document["paths"].items()
+        _operation(described, method, path, operation)
+        for path, methods in described["paths"].items()
         for method, operation in methods.items()
         if tag["name"] in operation["tags"]
     )
@@ -39,9 +48,9 @@ def _tagged(document: Document, tag: Mapping[str, str]) -> str:
     return f'<h2>{name.capitalize()}</h2><p class="soft">{about}</p>{operations}'
 
 
-def _operation(document: Document, method: str, path: str, operation: Operation) -> str:
-    parameters = [_resolved(document, parameter) for parameter in operation["parameters"]]
-    answers = {status: _resolved(document, answer) for status, answer in operation["responses"].items()}
+def _operation(described: Document, method: str, path: str, operation: Operation) -> str:
+    parameters = [_resolved(described, parameter) for parameter in operation["parameters"]]
+    answers = {status: _resolved(described, answer) for status, answer in operation["responses"].items()}
     body = operation.get("requestBody")
     given = f"<h4>Body</h4>{_content(body)}" if body else ""
     told = ((status, answer["description"], _content(answer)) for status, answer in answers.items())
@@ -81,12 +90,12 @@ def _pre(schema: Mapping[str, Any]) -> str:
     return f"<pre>{escape(json.dumps(schema, indent=1))}</pre>"
 
 
-def _resolved(document: Document, value: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(described: Document, value: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a reference stands for."""
     if "$ref" not in value:
         return value
     _, kind, name = value["$ref"].removeprefix("#/").split("/")
-    found: Mapping[str, Any] = document["components"][kind][name]
+    found: Mapping[str, Any] = described["components"][kind][name]
     return found
 
 

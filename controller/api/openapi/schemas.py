@@ -38,7 +38,8 @@ def array(items: Schema, **more: Any) -> Schema:
 
 def record(optional: dict[str, Schema] | None = None, /, **fields: Schema) -> Schema:
     """An object with these fields, and perhaps some of `optional`."""
-    return {"type": "object", "required": list(fields), "properties": {**fields, **(optional or {})}}
+    needed = {"required": list(fields)} if fields else {}
+    return {"type": "object", **needed, "properties": {**fields, **(optional or {})}}
 
 
 def given(**fields: Schema) -> Schema:
@@ -52,15 +53,16 @@ def schemas(bounds: Bounds) -> dict[str, Schema]:
     return {**_shared(bounds), **_actions(), **_others(), **_activations(), **_platform()}
 
 
-_PAIRS = array(ref("KeyValue"), maxItems=MAX_KEYS)
-_COMMON_GIVEN = {"annotations": _PAIRS, "version": VERSION, "publish": FLAG}
+_PARAMETERS = array(ref("Parameter"), maxItems=MAX_KEYS)
+_ANNOTATIONS = array(ref("Annotation"), maxItems=MAX_KEYS)
+_COMMON_GIVEN = {"annotations": _ANNOTATIONS, "version": VERSION, "publish": FLAG}
 _SHOWN = {
     "namespace": {"type": "string", "description": "Of an action in a package: namespace/package."},
     "name": NAME,
     "version": VERSION,
     "publish": FLAG,
     "updated": MOMENT,
-    "annotations": _PAIRS,
+    "annotations": _ANNOTATIONS,
 }
 _REFERENCE = record(path=TEXT, name=NAME)
 _BOUND_TO = record(namespace=NAME, name=NAME)
@@ -73,17 +75,16 @@ def _shared(bounds: Bounds) -> dict[str, Schema]:
         "logs": _range(0, MAX_LOGS_MB, "MB."),
         "concurrency": _range(1, MAX_CONCURRENCY, "Calls at once in one container."),
     }
+    pair: dict[str, Schema] = {"key": {"type": "string", "minLength": 1}, "value": ANY}
+    init = {"init": {"type": "boolean", "description": "It is given to the start of the container, too."}}
     most = {"instances": {"type": "integer", "minimum": 1, "description": "The most containers at once."}}
     return {
         "Error": record(
             error={"type": "string", "description": "What is wrong, for people."},
             code={"type": "string", "description": "The request's id: X-Request-ID."},
         ),
-        "KeyValue": record(
-            {"init": {"type": "boolean", "description": "Of a parameter: it is given to the container's start, too."}},
-            key={"type": "string", "minLength": 1},
-            value=ANY,
-        ),
+        "Annotation": record(**pair),
+        "Parameter": record(init, **pair),
         "Limits": record(most, **limits),
         "LimitsGiven": given(**limits, **most),
     }
@@ -110,14 +111,14 @@ def _actions() -> dict[str, Schema]:
         "SequenceExec": record(kind={"type": "string", "enum": ["sequence"]}, components=components),
         "ActionGiven": given(
             exec={"anyOf": [ref("CodeExec"), ref("BlackboxExec"), ref("SequenceExec")]},
-            parameters=_PAIRS,
+            parameters=_PARAMETERS,
             **_COMMON_GIVEN,
             delAnnotations=array(TEXT, description="Annotations to remove."),
             limits=ref("LimitsGiven"),
         ),
         "Action": record(
             **_SHOWN,
-            parameters=_PAIRS,
+            parameters=_PARAMETERS,
             limits=ref("Limits"),
             exec=record(
                 {"code": code, "binary": binary, "main": main, "image": image, "components": components},
@@ -135,21 +136,21 @@ def _others() -> dict[str, Schema]:
         "anyOf": [_BOUND_TO, nothing],
         "description": "The package that this one stands for.",
     }
-    package = {**_SHOWN, "parameters": _PAIRS, "binding": binding}
-    inside = array(record(name=NAME, version=VERSION, annotations=_PAIRS))
+    package = {**_SHOWN, "parameters": _PARAMETERS, "binding": binding}
+    inside = array(record(name=NAME, version=VERSION, annotations=_ANNOTATIONS))
     status = {"type": "string", "enum": ["active", "inactive"]}
     reference = {"anyOf": [{"type": "string", "example": "/_/name"}, _REFERENCE]}
     rule = {**_SHOWN, "trigger": _REFERENCE, "action": _REFERENCE}
     return {
-        "PackageGiven": given(binding=binding, parameters=_PAIRS, **_COMMON_GIVEN),
+        "PackageGiven": given(binding=binding, parameters=_PARAMETERS, **_COMMON_GIVEN),
         "Package": record(**package),
         "PackageContents": record(**package, actions=inside, feeds=inside),
         "PackageItem": record(**_SHOWN, binding={"anyOf": [_BOUND_TO, {"type": "boolean", "enum": [False]}]}),
-        "TriggerGiven": given(parameters=_PAIRS, **_COMMON_GIVEN),
+        "TriggerGiven": given(parameters=_PARAMETERS, **_COMMON_GIVEN),
         "Trigger": record(
             {"rules": {"type": "object", "additionalProperties": record(action=_REFERENCE, status=status)}},
             **_SHOWN,
-            parameters=_PAIRS,
+            parameters=_PARAMETERS,
             limits=OBJECT,
         ),
         "TriggerItem": record(**_SHOWN),
@@ -168,7 +169,7 @@ def _activations() -> dict[str, Schema]:
         "activationId": ID,
         "start": MOMENT,
         "publish": FLAG,
-        "annotations": _PAIRS,
+        "annotations": _ANNOTATIONS,
     }
     untold = {  # of a fired trigger, which takes no time; of what nothing caused
         "end": MOMENT,
