@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from fallow.core.model import VmId, VmKind
-from fallow.traces.generated.vms import draw_vm_traces
+from fallow.traces.generated.core_sizes import draw_cores
+from fallow.traces.generated.draws import stream
+from fallow.traces.generated.vms import draw_lives, draw_vm_traces
 from fallow.traces.vms import Life, VmTrace, lives
 from simulator.model import SimVm
 
@@ -62,6 +65,25 @@ def active(*, seed: int, window_s: float) -> list[SimVm]:
 def generated(*, vms: int, seed: int, window_s: float) -> list[SimVm]:
     """Harvest VMs drawn from the published distributions: 10 to 100,000 of them."""
     return traced(draw_vm_traces(seed=seed, vms=vms, window_s=window_s))
+
+
+def short_lived(*, vms: int, seed: int, window_s: float, speedup: float) -> list[SimVm]:
+    """Harvest VMs whose lives, and the times they are away, are as published but `speedup` times shorter.
+
+    Their cores stay as they were drawn: this is for what evictions do.
+    """
+    lived = draw_lives(seed=seed, vms=vms, window_s=window_s * speedup)
+    rng = stream(seed, "short-lived cores")
+    found: list[SimVm] = []
+    seen: Counter[int] = Counter()
+    for vm, born_s, end_s in zip(lived.vm.tolist(), lived.born_s.tolist(), lived.end_s.tolist(), strict=True):
+        seen[vm] += 1
+        join_s = max(0.0, born_s / speedup)
+        name = f"h{vm + 1}" if seen[vm] == 1 else f"h{vm + 1}.{seen[vm]}"
+        steps = ((0.0, float(draw_cores(rng))),)
+        life = Life(vm_id=VmId(name), join_s=join_s, steps=steps, end_s=end_s / speedup - join_s)
+        found.append(SimVm(kind=VmKind.HARVEST, memory_mb=MEMORY_MB, life=life))
+    return found
 
 
 def traced(traces: Sequence[VmTrace], memory_mb: float = MEMORY_MB) -> list[SimVm]:

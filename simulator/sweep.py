@@ -29,13 +29,14 @@ class Point:
     policy: str = "mws"
     strategy: str = "prefer-regular"
     seed: int = 1
-    cluster: str = "normal"  # CLUSTERS, "generated:N", or "cores:a,b,..."
+    cluster: str = "normal"  # CLUSTERS, "generated:N", "cores:a,b,...", or "short-lived:N:SPEEDUP"
     vm_traces: Path | None = None  # instead of a cluster
     regular: tuple[float, ...] = ()  # cores of regular VMs beside it
     workload: str = "mix"  # "mix" | GENERATED
     invocations: Path | None = None  # instead of a workload
     rate_per_s: float = 10.0  # of a workload
     work: float = 1.0  # of the mix
+    init_work: float = 1.0
     start_s: float = 0.0  # of the invocations
     duration_s: float = 1200.0
     controllers: int = 1
@@ -71,7 +72,13 @@ def _workload(point: Point) -> Workload:
         return workloads.generated(rate_per_s=point.rate_per_s, window_s=point.duration_s, seed=point.seed)
     if point.workload != "mix":
         raise ValueError(f"unknown workload {point.workload!r}; known: mix, {GENERATED}")
-    return workloads.mix(rate_per_s=point.rate_per_s, window_s=point.duration_s, seed=point.seed, work=point.work)
+    return workloads.mix(
+        rate_per_s=point.rate_per_s,
+        window_s=point.duration_s,
+        seed=point.seed,
+        work=point.work,
+        init_work=point.init_work,
+    )
 
 
 def _vms(point: Point, window_s: float) -> list[SimVm]:
@@ -87,6 +94,11 @@ def _vms(point: Point, window_s: float) -> list[SimVm]:
             return clusters.active(seed=point.seed, window_s=window_s)
         case "cores" if number:
             return clusters.constant([float(count) for count in number.split(",")])
+        case "short-lived" if number:
+            count, _, speedup = number.partition(":")
+            return clusters.short_lived(
+                vms=int(count), seed=point.seed, window_s=window_s, speedup=float(speedup or "1")
+            )
         case "generated" if number.isdecimal() and 1 <= int(number) <= clusters.MAX_VMS:
             return clusters.generated(vms=int(number), seed=point.seed, window_s=window_s)
         case _:

@@ -21,11 +21,18 @@ _CHUNK = 100_000  # calls of a generated workload that are objects at once
 
 
 def mix(
-    *, rate_per_s: float, window_s: float, seed: int, work: float = 1.0, profile: Profile | None = None
+    *,
+    rate_per_s: float,
+    window_s: float,
+    seed: int,
+    work: float = 1.0,
+    init_work: float = 1.0,
+    profile: Profile | None = None,
 ) -> Workload:
     """The evaluation's mix: 8 functions in 50 copies and float_op, Poisson arrivals.
 
-    `work` multiplies the measured CPU time of every call, as larger arguments do; what a cold start costs stays.
+    `work` multiplies the measured CPU time of every call, as larger arguments do; `init_work` that of loading code and
+    libraries into a new container.
     """
     profile = profile or measured_profile()
     actions: list[SimAction] = []
@@ -38,7 +45,7 @@ def mix(
             actions.append(
                 SimAction(
                     spec=_spec(benchmark.name if copies == 1 else f"{benchmark.name}-{copy}", benchmark.memory_mb),
-                    init_cpu_s=max(0.0, cost.cold_cpu_ms - cost.cpu_ms) / 1e3,
+                    init_cpu_s=init_work * max(0.0, cost.cold_cpu_ms - cost.cpu_ms) / 1e3,
                     resident_mb=cost.peak_mb,
                 )
             )

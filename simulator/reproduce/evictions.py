@@ -12,8 +12,11 @@ from simulator.sweep import GENERATED, Point
 STRATEGIES = ("live-and-let-die", "bounded:99", "bounded:99.9", "no-failures", "prefer-regular")
 PAPER_SUCCESS = 0.999985  # live and let die, the worst case observed
 VMS, QUICK_VMS = 100, 40
-CALLS, QUICK_CALLS = 1_000_000, 30_000
-RATE_PER_S = 25.0  # of the generated workload on so many VMs: half of the time some function of it runs long
+CALLS, QUICK_CALLS = 1_000_000, 40_000
+RATE_PER_S = 25.0  # on so many VMs
+# A VM lives two months: in the half day that a million calls take at this rate, hardly one of a hundred is evicted. So
+# lives are this much shorter, and what they fail is divided by it where it is held against the published share.
+SPEEDUP, QUICK_SPEEDUP = 200.0, 1000.0
 REGULAR = (16.0,) * 4
 _Z = 1.96  # of the 95 % interval
 
@@ -32,12 +35,13 @@ def make(context: Context) -> Made:
     calls = QUICK_CALLS if context.quick else CALLS
     vms = QUICK_VMS if context.quick else VMS
     rate = RATE_PER_S * vms / VMS
+    speedup = QUICK_SPEEDUP if context.quick else SPEEDUP
     modes = [(strategy, retries) for strategy in STRATEGIES for retries in (False, True)]
     wanted = [
         Point(
             strategy=strategy,
             retries=retries,
-            cluster=f"{GENERATED}:{vms}",
+            cluster=f"short-lived:{vms}:{speedup:g}",
             regular=REGULAR,
             workload=GENERATED,
             rate_per_s=rate,
@@ -49,17 +53,17 @@ def make(context: Context) -> Made:
     found = dict(zip(modes, context.sweep(wanted), strict=True))
     name = "evictions"
     die = found["live-and-let-die", False]
-    low, high = wilson(die["invocations"] - die["cut_off"]["failed"], die["invocations"])
-    ours = 1 - die["cut_off"]["failed"] / max(1, die["invocations"])
+    low, high = wilson(die["cut_off"]["failed"], die["invocations"])
+    failed = die["cut_off"]["failed"] / max(1, die["invocations"])
     claims: list[Claim] = [
         Claim(
             name=name,
-            claim="live and let die, retries off: calls that no eviction fails",
+            claim="live and let die, retries off: share of calls that no eviction fails, at published lifetimes",
             paper=PAPER_SUCCESS,
-            ours=ours,
+            ours=1 - failed / speedup,
             tolerance="at least, within the 95 % interval",
-            holds=high >= PAPER_SUCCESS,
-            note=_note(die, low, high),
+            holds=1 - low / speedup >= PAPER_SUCCESS,
+            note=_note(die, failed, low, high, speedup),
         )
     ]
     for strategy in STRATEGIES:
@@ -104,15 +108,17 @@ def make(context: Context) -> Made:
         claims=claims,
         panels=[_panel(found)],
         conditions=(
-            f"{calls:,} generated calls, {vms} generated Harvest VMs and {len(REGULAR)} regular ones, notice 30 s",
-            f"{die['evictions']} evictions in {die['duration_s'] / 3600:.1f} h",
+            f"{die['invocations']:,} generated calls, {vms} Harvest VMs and {len(REGULAR)} regular ones, notice 30 s",
+            f"lives of VMs are {speedup:g} times shorter than published: {die['evictions']} evictions in "
+            f"{die['duration_s'] / 3600:.1f} h",
         ),
     )
 
 
-def _note(summary: dict[str, Any], low: float, high: float) -> str:
+def _note(summary: dict[str, Any], failed: float, low: float, high: float, speedup: float) -> str:
     return (
-        f"95 % interval {low:.6f} to {high:.6f}; {summary['evictions']} evictions, {summary['evicted_with_loss']} met "
+        f"{1e6 * failed:.0f} of a million failed at lives {speedup:g} times shorter (95 % interval {1e6 * low:.0f} to "
+        f"{1e6 * high:.0f}); {summary['evicted_with_loss']} of {summary['evictions']} evictions met "
         f"{summary['cut_off']['calls']} running calls"
     )
 
@@ -135,5 +141,4 @@ def _panel(found: dict[tuple[str, bool], dict[str, Any]]) -> Panel:
         x=", ".join(f"{i} {s}" for i, s in enumerate(STRATEGIES)),
         y="of a million",
         ours={"retries off": failed(False), "retries on": failed(True)},
-        paper={"published, worst case": [(0, 1e6 * (1 - PAPER_SUCCESS))]},
     )

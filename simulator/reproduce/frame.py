@@ -19,10 +19,10 @@ Curve = Sequence[tuple[float, float]]
 LIMIT_S = 50.0  # P99 latency up to which a rate counts as carried: the published criterion
 LOST_SHARE = 0.01  # of calls refused or not ended, above which a rate is not carried whatever the latency of the others
 
-# The mix's functions burn some 30 ms a call here, the published ones seconds. All rates below are those of calls so much
-# larger that 0.7 of the cluster's 180 cores (what MWS gives to calls) would be busy at 24 calls/s, the published highest
-# rate of MWS. It is a unit for the rate axis, chosen before any result: ratios do not depend on it, but how small a cold
-# start is beside a call does.
+# The mix's functions burn some 30 ms a call here, the published ones seconds. The rates are those of calls so much
+# larger that 0.7 of the cluster's 180 cores (what MWS gives to calls) would be busy at 24 calls/s, its published
+# highest rate. It is a unit for the rate axis, chosen before any result: ratios do not depend on it, but how small a
+# cold start is beside a call does.
 PUBLISHED_HIGHEST_PER_S, GIVEN_SHARE, NORMAL_CORES = 24.0, 0.7, 180.0
 CPU_S_A_CALL = GIVEN_SHARE * NORMAL_CORES / PUBLISHED_HIGHEST_PER_S
 
