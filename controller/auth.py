@@ -66,10 +66,10 @@ class Authenticator:
             if known is not None and usable:
                 return known.identity
             raise
-        self._known.pop(digest, None)
         if identity is None:
+            self._known.pop(digest, None)
             raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
-        if changes_before == self._changes:
+        if changes_before == self._changes:  # else what is known has been made old, or forgotten, meanwhile
             self._remember(digest, _Known(identity=identity, at_mono_s=now_s))
         return identity
 
@@ -102,6 +102,7 @@ class Authenticator:
             raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
 
     def _remember(self, digest: bytes, known: _Known) -> None:
+        self._known.pop(digest, None)
         if len(self._known) >= _KEPT:
             del self._known[next(iter(self._known))]  # the one checked longest ago
         self._known[digest] = known

@@ -263,4 +263,4 @@ async def test_requests_that_follow_each_other_are_answered_as_the_document_says
     succeeded: set[str] = set()
     machine = histories(schema, cluster.client.url, keys[OPERATOR], succeeded)
     await asyncio.to_thread(run_state_machine_as_test, machine, settings=settings)
-    assert succeeded >= {"invokeAction", "getActivation", "fireTrigger", "setStatusOfRule", "postWebAction"}
+    assert len(succeeded) >= 12, "hardly anything was asked that could succeed"

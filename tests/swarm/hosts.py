@@ -36,6 +36,9 @@ MACHINE = Path(__file__).with_name("machine.py")
 _DISKS = Path("/var/tmp")  # where they are mounted; in memory, because images are many files, soon removed again
 _PREFIX = "fallow-hosts-"
 _CLONE_NEWNET = 0x40000000
+# What a manager answers where it changed a node itself between the command's reading and writing: to be repeated.
+OUT_OF_SEQUENCE = "update out of sequence"
+_UPDATE_TRIES = 10
 _ENGINE_START_S = 60.0
 _COMMANDS = ("docker", "dockerd", "ip", "iptables", "mount", "nsenter", "setpriv", "unshare")
 # Joins the machine's cgroups first: the cgroup namespace takes them for its root. Ends with whoever started it.
@@ -97,7 +100,11 @@ class Machine:
     def docker(self, *args: str, stdin: str | None = None, check: bool = True) -> str:
         """What `docker ARGS` prints on this machine, stripped. Raises HostError with what it complained of."""
         command = ["docker", "--host", self.engine_url, *args]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+        for _ in range(_UPDATE_TRIES):
+            done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+            if done.returncode == 0 or OUT_OF_SEQUENCE not in done.stderr:
+                break
+            time.sleep(0.2)
         if check and done.returncode:
             raise HostError(f"docker {' '.join(args)} on {self.name}: {done.stderr.strip()}")
         return done.stdout.strip()
