@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-import fallow.core.policies  # noqa: F401 - registers the policies
 from controller import system_packages
 from controller.actions_cache import BUILTIN, CONDUCTOR, SEQUENCE, ActionsCache
 from controller.alarms.feed import AlarmFeeds
@@ -61,7 +60,8 @@ from fallow.core.cluster.state import ClusterLimits, ClusterState
 from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
-from fallow.core.policies.base import Policy, make_policy
+from fallow.core.policies.base import Policy
+from fallow.core.policies.guarded import WrongPolicyError
 from fallow.core.throttle import QUOTAS
 from fallow.infra import tenant_keys
 from fallow.infra.clock import mono_s, unix_ms
@@ -71,6 +71,7 @@ from fallow.infra.records import ControllerLease
 from fallow.infra.settings import ControllerSettings
 from fallow.infra.store import Store, StoreError
 from fallow.infra.tasks import FatalError, every
+from fallow.own_policies import find_policy
 
 TICK_S = 0.25
 CLAIM_PERIOD_S = 1.0
@@ -375,10 +376,15 @@ def announce(controller: Controller) -> None:
 
 def _deciders(settings: ControllerSettings) -> tuple[Policy, Strategy]:
     try:
-        policy = make_policy(settings.policy, random.Random(settings.seed))
+        policy = find_policy(settings.policy, random.Random(settings.seed), _policy_fault)
         return policy, make_strategy(settings.strategy, settings.grace_s)
     except ValueError as e:
         raise FatalError(str(e)) from None
+
+
+def _policy_fault(fault: WrongPolicyError) -> None:
+    """Its call goes elsewhere, and `fallow why` tells the same."""
+    _log.error("a policy broke its contract", fault=str(fault))
 
 
 def _limits(settings: ControllerSettings) -> ClusterLimits:

@@ -97,6 +97,7 @@ def simulate(
     What decides is the code that runs live; time, VMs and containers are simulated. The same options and seed give the
     same result, call by call. One policy shows its progress; several run side by side, one a core.
     """
+    from fallow.core.policies.guarded import WrongPolicyError
     from fallow.traces.errors import TraceError
     from simulator.sweep import Point
 
@@ -124,7 +125,7 @@ def simulate(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         summaries = _run(points, quiet=as_json or not sys.stderr.isatty())
-    except (TraceError, ValueError) as e:
+    except (TraceError, ValueError, WrongPolicyError) as e:
         raise CliError(str(e)) from None
     except OSError as e:
         raise CliError(f"cannot write to {out}: {e.strerror}\ngive another folder with --out") from None

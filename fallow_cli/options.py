@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import click
 
 from fallow.core.eviction import make_strategy
 from fallow.core.model import VmKind
-from fallow.core.policies.base import policies
 from fallow.infra.settings import AgentSettings, ControllerSettings, InvokerSettings, SettingsError, load
 from fallow.report.price import DISCOUNTS, cost_rate
 from fallow_cli.errors import CliError
@@ -18,7 +18,7 @@ from fallow_cli.errors import CliError
 AUTO = "auto"
 RUNTIMES = ("process", "docker")
 RUNTIME_HELP = "What containers are: processes, or a Docker Engine's containers."
-POLICY_HELP = "Placement policy: mws, jsq or hash"
+POLICY_HELP = "Placement policy: mws, jsq, hash, p2c, an installed one, or your own as module:Class"
 STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
 
 
@@ -35,10 +35,13 @@ class CoreScale(click.FloatRange):
 
 
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    import fallow.core.policies  # noqa: F401  # registers those that Fallow brings
+    from fallow.own_policies import find_policy
 
-    if value is not None and value not in policies():
-        raise click.BadParameter(f"unknown policy {value!r}; known: {', '.join(sorted(policies()))}")
+    try:
+        if value is not None:
+            find_policy(value, random.Random(0))  # as every process of the cluster will
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from None
     return value
 
 

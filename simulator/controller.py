@@ -43,7 +43,7 @@ from fallow.core.model import (
     VmKind,
     VmReport,
 )
-from fallow.core.policies.base import make_policy
+from fallow.own_policies import find_policy
 from simulator.clock import VirtualClock
 from simulator.model import Scenario, SimAction, SimCall
 from simulator.vm import Vm
@@ -95,7 +95,7 @@ class Controller:
         self._flights: dict[ActivationId, Flight] = {}
         self._vms: dict[VmId, Vm] = {}
         self.state = ClusterState(
-            policy=make_policy(scenario.policy, random.Random(f"{scenario.seed}:policy:{number}")),
+            policy=find_policy(scenario.policy, random.Random(f"{scenario.seed}:policy:{number}")),
             strategy=make_strategy(scenario.strategy, scenario.notice_s),
             limits=ClusterLimits(max_attempts=scenario.max_attempts, why_kept=1),
         )

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import fallow.core.policies  # noqa: F401 - registers the policies
 from fallow.core.model import RefusalReason, Status
 from fallow.core.pool.limits import PoolLimits
 from simulator.clock import VirtualClock

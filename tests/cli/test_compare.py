@@ -34,7 +34,10 @@ def test_every_run_has_a_folder_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--policies", "mws,round"), "unknown policy 'round'; known: hash, jsq, mws"),
+        (
+            ("--policies", "mws,round"),
+            "unknown policy 'round'; known: hash, jsq, mws, p2c, or your own as module:Class",
+        ),
         (("--strategies", "prefer-regular,bounded:0"), "the percentile is 0"),
         (("--strategy", "hope"), "unknown strategy 'hope'"),
         (("--policies", "mws,,hash"), "'mws,,hash' has an empty item"),

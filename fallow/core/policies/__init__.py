@@ -3,3 +3,4 @@
 from fallow.core.policies import hashing as hashing
 from fallow.core.policies import jsq as jsq
 from fallow.core.policies import mws as mws
+from fallow.core.policies import power_of_two as power_of_two

@@ -128,5 +128,5 @@ def test_a_name_says_which_policy_it_is(name: str) -> None:
     assert make_policy(name, random.Random(0)).name == name
 
 
-def test_all_three_are_registered() -> None:
-    assert set(policies()) >= {"mws", "jsq", "hash"}
+def test_all_of_them_are_registered() -> None:
+    assert set(policies()) >= {"mws", "jsq", "hash", "p2c"}
