@@ -25,13 +25,13 @@ class PanelLike(Protocol):
     @property
     def paper(self) -> Mapping[str, Points]: ...
     @property
-    def log_x(self) -> bool: ...
+    def labels(self) -> Sequence[str]: ...
     @property
     def log_y(self) -> bool: ...
 
 
 def write_reproduction_plot(title: str, panels: Sequence[PanelLike], path: Path) -> None:
-    """A PNG. Curves of one name have one colour: a line is ours, crosses are published."""
+    """A PNG. What has one name has one colour: dots and lines are ours, crosses are published."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,12 +42,16 @@ def write_reproduction_plot(title: str, panels: Sequence[PanelLike], path: Path)
         names = list(dict.fromkeys([*panel.ours, *panel.paper]))
         colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
         for name, points in panel.ours.items():
-            few = len(points) <= 40
-            axes.plot(*_columns(points), marker="o" if few else None, ms=4, color=colour[name], label=f"{name}, ours")
+            few, line = len(points) <= 40, "none" if panel.labels else "-"
+            label = f"{name}, ours" if panel.paper else name
+            axes.plot(*_columns(points), ls=line, marker="o" if few else None, ms=5, color=colour[name], label=label)
         for name, points in panel.paper.items():
-            axes.plot(*_columns(points), ls=":", marker="x", color=colour[name], label=f"{name}, published")
-        if panel.log_x:
-            axes.set_xscale("log")
+            line, label = "none" if panel.labels else ":", name if name == "published" else f"{name}, published"
+            axes.plot(*_columns(points), ls=line, marker="x", ms=7, color=colour[name], label=label)
+        if panel.labels:
+            axes.set_xticks(range(len(panel.labels)), panel.labels)
+            axes.set_xlim(-0.5, len(panel.labels) - 0.5)
+            axes.set_ylim(bottom=0)
         if panel.log_y:
             axes.set_yscale("log")
         axes.set_title(panel.title)

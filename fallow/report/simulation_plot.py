@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 QUANTILES = ("p50", "p95", "p99")
+LOG_FROM = 20  # times between the shortest and the longest, from which on the axis is logarithmic
 COLOURS = ("#0072b2", "#e69f00", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 
 
@@ -25,7 +26,9 @@ def write_simulation_plot(summaries: Sequence[Mapping[str, Any]], path: Path) ->
         colour = COLOURS[i % len(COLOURS)]
         latency.bar(places, values, width * 0.9, label=summary["policy"], color=colour)
         cold.bar(i, 100 * (summary["cold_start_share"] or 0), 0.8, color=colour)
-    latency.set_yscale("log")
+    shown = [summary["latency_ms"][q] for summary in summaries for q in QUANTILES if summary["latency_ms"][q]]
+    if shown and max(shown) > LOG_FROM * min(shown):
+        latency.set_yscale("log")
     latency.set_xticks(range(len(QUANTILES)), [q.upper() for q in QUANTILES])
     latency.set_ylabel("latency, s")
     latency.legend(frameon=False)

@@ -138,7 +138,8 @@ def _panel(found: dict[tuple[str, bool], dict[str, Any]]) -> Panel:
 
     return Panel(
         title="calls failed by evictions",
-        x=", ".join(f"{i} {s}" for i, s in enumerate(STRATEGIES)),
+        x="",
+        labels=[strategy.replace("-", " ") for strategy in STRATEGIES],
         y="of a million",
         ours={"retries off": failed(False), "retries on": failed(True)},
     )

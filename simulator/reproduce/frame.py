@@ -57,7 +57,7 @@ class Panel:
     y: str
     ours: dict[str, Curve]
     paper: dict[str, Curve] = field(default_factory=dict)
-    log_x: bool = False
+    labels: Sequence[str] = ()  # what x = 0, 1, ... are, where x is no number
     log_y: bool = False
 
 

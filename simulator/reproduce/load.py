@@ -174,7 +174,8 @@ def fig15(context: Context) -> Made:
     ]
     panel = Panel(
         title="highest rate at P99 <= 50 s",
-        x="0 Active, 1 Normal, 2 Dedicated",
+        x="cluster",
+        labels=[cluster.capitalize() for cluster in CLUSTERS],
         y="calls/s",
         ours={p: [(i, highest[p, cluster]) for i, cluster in enumerate(CLUSTERS)] for p in ("mws", "hash")},
         paper={

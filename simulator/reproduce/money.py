@@ -31,7 +31,8 @@ def savings(context: Context) -> Made:
         panels=[
             Panel(
                 title="saved for the same 180 cores",
-                x="0 Lowest, 1 Typical, 2 High, 3 Best",
+                x="discount",
+                labels=NAMES,
                 y="share",
                 ours={"cluster Normal": list(enumerate(saved.values()))},
                 paper={"published": [(0, 0.48), (3, 0.89)]},
