@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fallow.report.price import DISCOUNTS
 from fallow_cli.cmd_compare import each
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from simulator.sweep import Point
     from simulator.world import Progress
 
+LIVE_DURATION_S = 20.0  # of --against-live, real
+LIVE_OPTIONS = frozenset(
+    {"policies", "strategy", "seed", "invocations", "vm_traces", "start", "duration", "against_live", "as_json"}
+)
 COLUMNS = ("POLICY", "CALLS", "SUCCESS", "COLD", "P50 MS", "P95 MS", "P99 MS", "WAIT P95 MS", "CPU USED", "EVICTIONS")
 
 
@@ -72,8 +77,15 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(list(DISCOUNTS)))
 @click.option("--seed", default=1, show_default=True, type=int)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for simulation.json, .csv, .png.")
+@click.option(
+    "--against-live",
+    is_flag=True,
+    help="Play a short trace on a live local cluster too, under one policy, and show what differs [--duration: 20].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list with one object a policy, and nothing else.")
+@click.pass_context
 def simulate(
+    ctx: click.Context,
     policies: tuple[str, ...],
     strategy: str,
     invocations: Path | None,
@@ -90,6 +102,7 @@ def simulate(
     discount: str,
     seed: int,
     out: Path | None,
+    against_live: bool,
     as_json: bool,
 ) -> None:
     """Run a workload through the live scheduler in virtual time, once a policy.
@@ -98,6 +111,10 @@ def simulate(
     same result, call by call. One policy shows its progress; several run side by side, one a core.
     """
     from fallow.core.policies.guarded import WrongPolicyError
+
+    if against_live:
+        _against_live(ctx, as_json)
+        return
     from fallow.traces.errors import TraceError
     from simulator.sweep import Point
 
@@ -137,6 +154,35 @@ def simulate(
         show_table(COLUMNS, [_row(summary) for summary in summaries])
         if out is not None:
             click.echo(f"\nfigures: {out / 'simulation.json'}  {out / 'simulation.csv'}  {out / 'simulation.png'}")
+
+
+def _against_live(ctx: click.Context, as_json: bool) -> None:
+    from fallow.core.policies.guarded import WrongPolicyError
+    from fallow_cli.against_live import against_live, show
+
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    if left := sorted(given - LIVE_OPTIONS):
+        raise click.UsageError(f"--against-live has no use for --{left[0].replace('_', '-')}")
+    policies = ctx.params["policies"] if "policies" in given else ("mws",)
+    if len(policies) > 1:
+        raise click.UsageError("--against-live takes one policy")
+    try:
+        found = against_live(
+            policy=policies[0],
+            strategy=ctx.params["strategy"],
+            seed=ctx.params["seed"],
+            invocations=ctx.params["invocations"],
+            vm_traces=ctx.params["vm_traces"],
+            start_s=ctx.params["start"],
+            duration_s=ctx.params["duration"] if "duration" in given else LIVE_DURATION_S,
+            quiet=as_json or not sys.stderr.isatty(),
+        )
+    except WrongPolicyError as e:
+        raise CliError(str(e)) from None
+    if as_json:
+        show_json(found)
+    else:
+        show(found)
 
 
 def _run(points: Sequence[Point], *, quiet: bool) -> list[dict[str, Any]]:

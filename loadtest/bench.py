@@ -25,6 +25,7 @@ from fallow.report.summary import quantile
 from loadtest.cluster import START_TIMEOUT_S, Api, BenchError, cluster, process
 from loadtest.docker_bench import measure_containers, missing
 from loadtest.hammer import HammerOrder, HammerResult
+from loadtest.process_bench import measure_process, process_table
 
 ACTION = "bench_echo"
 ECHO = Path(__file__).resolve().parents[1] / "functions" / "actions" / "echo.py"
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if docker := _has_docker(options):
                 servers["docker"] = stack.enter_context(_cluster("docker"))
             levels = measure(servers, options)
+        processes = measure_process()
         containers = measure_containers(options.starts) if docker else None
     except BenchError as e:
         sys.stderr.write(f"bench: {e}\n")
@@ -83,10 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     report = {"action": "echo", "body_bytes": len(BODY), "rounds": options.rounds, "levels": levels}
     if options.json:
-        report |= {"containers": None if containers is None else containers.figures()}
+        report |= {"processes": processes, "containers": None if containers is None else containers.figures()}
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
-        sys.stdout.write("\n\n".join([table(levels), *([] if containers is None else [containers.table()])]) + "\n")
+        sys.stdout.write(
+            "\n\n".join(
+                [table(levels), process_table(processes), *([] if containers is None else [containers.table()])]
+            )
+            + "\n"
+        )
     return 0
 
 

@@ -61,23 +61,29 @@ class Flight:
         "cap",
         "controller",
         "cpu_s",
+        "ended_s",
         "id",
         "idle_s",
         "index",
         "kind",
+        "number",
         "outcome",
+        "vm_id",
     )
 
     def __init__(self, number: int, call: SimCall, action: SimAction, controller: Controller) -> None:
+        self.number = number  # of its arrival, from 1
         self.id = ActivationId(f"{number:x}")
         self.index = call.action
         self.action = action
         self.controller = controller
         self.arrived_s = call.at_s
         self.cpu_s = call.cpu_s
+        self.ended_s = -1.0  # where somebody asked for it
         self.idle_s = call.idle_s
         self.cap = 1.0  # weight of its container, as its placement said
         self.kind: VmKind | None = None  # of the VM of its last attempt
+        self.vm_id: VmId | None = None  # of its last attempt
         self.outcome: Outcome | None = None
 
 
@@ -173,7 +179,7 @@ class Controller:
         if vm is None:
             self._clock.after(0.0, self.returned, it.vm_id, flight, it.attempt, ReturnReason.UNREACHABLE)
             return
-        flight.cap, flight.kind = it.cap_cores, vm.info.kind
+        flight.cap, flight.kind, flight.vm_id = it.cap_cores, vm.info.kind, it.vm_id
         self._clock.after(self._times.link_s, vm.run_requested, self.id, flight, it.attempt, it.seq, it.cap_cores)
 
     def _raised(self, activation_id: ActivationId, attempt: int) -> None:

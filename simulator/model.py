@@ -65,7 +65,15 @@ class Times:
     destroy_s: float = 0.05
     report_s: float = 1.0  # between two reports of a VM
     report_delay_s: float = 0.0  # on top of link_s: how old a report is when it arrives
+    thread_cores: float = 1.0  # what one thread can use: 1 / core scale where a VM's cores are parts of real ones
     link_loss_s: float = 5.5  # an evicted VM is silent for so long before its link is seen to be closed
+
+
+def process_times(core_scale: float) -> Times:
+    """Those of the process runtime with so many real cores an emulated one: bench, "containers that are processes"."""
+    return Times(
+        container_s=0.003, container_cpu_s=0.0015 / core_scale, destroy_s=0.005, thread_cores=max(1.0, 1 / core_scale)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,7 +245,7 @@ class Vm:
         if self._times.container_cpu_s <= 0:
             self._started(container_id)
             return
-        job = self._share.add(self._times.container_cpu_s, 1.0, cap, self._started, container_id)
+        job = self._share.add(self._times.container_cpu_s, self._times.thread_cores, cap, self._started, container_id)
         self._starting[container_id] = job
 
     def _started(self, container_id: ContainerId) -> None:
@@ -274,7 +274,7 @@ class Vm:
         self._runs[it.container_id] = run
         self._resident[it.container_id] = max(action.resident_mb, self._resident.get(it.container_id, 0.0))
         if it.init and action.init_cpu_s > 0:
-            run.job = self._share.add(action.init_cpu_s, 1.0, flight.cap, self._initialised, run)
+            run.job = self._share.add(action.init_cpu_s, self._times.thread_cores, flight.cap, self._initialised, run)
         else:
             self._initialised(run)
 

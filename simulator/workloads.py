@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 
 from fallow.core.model import ActionSpec
 from fallow.traces.benchmarks.profiles import BENCHMARKS, Profile, measured_profile
 from fallow.traces.generated.invocations import draw_calls, functions_of
-from fallow.traces.model import InvocationTrace, TraceFunction
+from fallow.traces.model import InvocationTrace, ReplayPlan, TraceFunction
 from simulator.model import SimAction, SimCall, Workload
 
 COPIES = 50  # of each benchmark function but float_op, as the published evaluation deployed them
@@ -17,6 +18,7 @@ RUNTIME = "python:3"
 # A trace tells nothing of what loading a function's code costs: as the mean of the nine benchmark functions.
 TRACE_INIT_CPU_S = 0.05
 TRACE_RESIDENT_MB = 32.0
+PLAN_INIT_CPU_S = 0.001  # of the replay's action, real: bench, "of the cold call: init"
 _CHUNK = 100_000  # calls of a generated workload that are objects at once
 
 
@@ -85,6 +87,28 @@ def traced(trace: InvocationTrace, *, speedup: float = 1.0) -> Workload:
         calls=calls,
         window_s=trace.window_s / speedup,
         expected=len(trace.calls),
+    )
+
+
+def planned(plan: ReplayPlan) -> Workload:
+    """What a live replay sends, with CPU in the VMs' own (emulated) cores. Raises ValueError for benchmark functions,
+    which cost what their real work costs."""
+    if any(function.benchmark for function in plan.functions):
+        raise ValueError("a plan with benchmark functions cannot be simulated as the live replay runs it")
+
+    def calls() -> Iterator[SimCall]:
+        for arrival in plan.arrivals:
+            cpu_s = arrival.cpu_ms / 1e3 / plan.core_scale
+            idle_s = max(0.0, arrival.duration_ms / 1e3 - cpu_s)
+            yield SimCall(at_s=arrival.at_s, action=arrival.function, cpu_s=cpu_s, idle_s=idle_s)
+
+    actions = [replace(_action(function), init_cpu_s=PLAN_INIT_CPU_S / plan.core_scale) for function in plan.functions]
+    return Workload(
+        name=plan.trace.source,
+        actions=actions,
+        calls=calls,
+        window_s=plan.duration_s,
+        expected=len(plan.arrivals),
     )
 
 

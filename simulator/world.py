@@ -18,6 +18,7 @@ from simulator.vm import Vm
 
 STEP_S = 1.0  # of virtual time between two looks at the progress
 Progress = Callable[[float, int], None]  # (virtual seconds, calls ended)
+Ended = Callable[[Flight], None]  # a call, and with it what became of it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,8 +46,10 @@ class Result:
 class World:
     """Build it from a scenario, then `run`."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, ended: Ended | None = None) -> None:
+        """`ended` sees every call as it ends, in that order."""
         self._scenario = scenario
+        self._tell_ended = ended
         self._clock = VirtualClock()
         self._controllers = [
             Controller(number, scenario, self._clock, self._over) for number in range(1, scenario.controllers + 1)
@@ -161,6 +164,9 @@ class World:
         # By microseconds: the last digits of a logarithm are the machine's own.
         line = f"{flight.id} {'refused' if status is None else status} {round(latency_s * 1e6)}\n"
         self._digest.update(line.encode())
+        if self._tell_ended is not None:
+            flight.ended_s = self._clock.now_s
+            self._tell_ended(flight)
 
 
 def _declared(action: SimAction, retries: bool) -> SimAction:
