@@ -36,8 +36,9 @@ swarm-test: setup ## the stack of several machines, on three emulated ones (root
 images: ## build the Docker images of the platform and of the runtimes
 	@sh scripts/images.sh
 
-bench: setup ## measure the warm path against the bare floor, in one interleaved run
+bench: setup ## measure the warm path against the bare floor, what starts cost, and the speed of the simulator
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+	@$(BIN)/python scripts/simulator_bench.py $(filter --json,$(ARGS))
 
 limits-bench: setup ## measure what several controllers admit beyond a limit
 	@$(BIN)/python -m loadtest.limits_bench $(ARGS)

@@ -425,3 +425,19 @@ def test_mws_is_registered() -> None:
     assert make_policy("mws", random.Random(0)).name == "mws"
     with pytest.raises(ValueError, match=r"unknown policy 'round'; known: .*mws"):
         make_policy("round", random.Random(0))
+
+
+def test_a_decision_looks_at_no_more_vms_on_a_larger_cluster() -> None:
+    """The cost of a decision is that of its worker set, which the demand makes and not the cluster."""
+    looks = []
+    for size in (10, 1000):
+        cluster = FakeCluster([make_vm(f"h{n}") for n in range(size)])
+        policy = make_mws(cluster)
+        call = make_call()
+        feed(policy, call.action.key, arrivals=200, cpu_cores=1.0, exec_s=0.5, until_s=10.0)
+        policy.place(call, HARVEST, cluster, 10.0)
+        cluster.looked_at.clear()
+        policy.place(call, HARVEST, cluster, 10.0)
+        looks.append(len(cluster.looked_at))
+    assert looks[0] == looks[1]
+    assert 1 < looks[0] < 10
