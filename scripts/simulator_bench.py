@@ -39,7 +39,7 @@ from simulator.model import Scenario
 from simulator.world import World
 
 VMS, CORES, RATE_PER_S, WINDOW_S = 100, 16, 500.0, 60.0
-MEMORY_RATE_PER_S, MEMORY_WINDOWS_S = 50.0, (400.0, 700.0)
+MEMORY_RATE_PER_S, MEMORY_WINDOWS_S = 50.0, (450.0, 650.0)
 MEMORY_ACTIONS = 10
 SIZES = (10, 100, 1_000, 10_000)
 DECISIONS = 4_000
