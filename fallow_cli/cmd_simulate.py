@@ -72,6 +72,12 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @click.option("--regular", default="", callback=_cores, help="Cores of regular VMs beside it, with commas.")
 @click.option("--start", default=0.0, type=click.FloatRange(0), help="Seconds into the invocations.")
 @click.option("--duration", default=1200.0, show_default=True, type=click.FloatRange(1), help="Seconds of arrivals.")
+@click.option(
+    "--target-cores",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Order harvest VMs below this sum of cores; 0 = never.",
+)
 @click.option("--controllers", default=1, show_default=True, type=click.IntRange(1, 100))
 @click.option("--retries/--no-retries", default=True, help="May a call that an eviction cut off be started again?")
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(list(DISCOUNTS)))
@@ -97,6 +103,7 @@ def simulate(
     regular: tuple[float, ...],
     start: float,
     duration: float,
+    target_cores: float,
     controllers: int,
     retries: bool,
     discount: str,
@@ -132,6 +139,7 @@ def simulate(
             work=work,
             start_s=start,
             duration_s=duration,
+            target_cores=target_cores,
             controllers=controllers,
             retries=retries,
             discount=discount,

@@ -77,6 +77,15 @@ def process_times(core_scale: float) -> Times:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Monitoring:
+    """Harvest VMs are ordered while the cores of the live ones sum to less than the target."""
+
+    target_cores: float
+    period_s: float = 30.0  # Zhang et al., SOSP 2021
+    boot_s: float = 60.0  # from an order to the VM's joining; an assumption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One run, complete: the same scenario gives the same result, call by call."""
 
@@ -91,4 +100,5 @@ class Scenario:
     max_attempts: int = 3
     retries: bool = True  # False: every action is declared not idempotent, so an eviction may cut it off for good
     times: Times = field(default_factory=Times)
+    monitoring: Monitoring | None = None  # None = lost cores are not replaced
     tail_s: float = 600.0  # after the last arrival: what has not ended by then counts as unfinished

@@ -95,13 +95,18 @@ def _errors(result: Result) -> list[dict[str, Any]]:
 
 def _vms(scenario: Scenario, result: Result, discount_name: str) -> dict[str, Any]:
     discount = discount_named(discount_name)
-    lives = [life for life in (life_of(sim, result.virtual_s) for sim in scenario.vms) if life is not None]
+    lives = [
+        life
+        for life in (life_of(sim, result.virtual_s) for sim in [*scenario.vms, *result.ordered])
+        if life is not None
+    ]
     evictable = [life for life in lives if life.kind.evictable]
     core_s = sum(life.core_s for life in evictable)
     paid, full = sum(cost_core_h(life, discount) for life in evictable), core_s / 3600
     regular = [life for life in lives if life.kind is VmKind.REGULAR]
     return {
         "vms": len(lives),
+        "ordered_vms": len(result.ordered),
         "evictions": sum(life.evicted for life in lives),
         "resizes": sum(len(life.steps) - 1 for life in lives),
         "harvested_core_s": round(core_s, 3),

@@ -14,7 +14,7 @@ from fallow.core.model import VmKind
 from fallow.traces.invocations import read_invocations
 from fallow.traces.vms import read_vm_traces
 from simulator import clusters, workloads
-from simulator.model import Scenario, SimVm, Times, Workload
+from simulator.model import Monitoring, Scenario, SimVm, Times, Workload
 from simulator.results import summarise
 from simulator.world import Progress, World
 
@@ -42,6 +42,7 @@ class Point:
     controllers: int = 1
     retries: bool = True
     notice_s: float = 30.0
+    target_cores: float = 0.0  # harvest VMs are ordered below it; 0 = never
     discount: str = "Typical"
     times: Times = field(default_factory=Times)
     label: str = ""  # what tells it from others beyond all this
@@ -61,6 +62,7 @@ def scenario_of(point: Point) -> Scenario:
         retries=point.retries,
         notice_s=point.notice_s,
         times=point.times,
+        monitoring=Monitoring(target_cores=point.target_cores) if point.target_cores else None,
     )
 
 

@@ -14,6 +14,7 @@ from fallow.core.pool.limits import PoolLimits
 from simulator.clock import VirtualClock
 from simulator.controller import Controller, Flight
 from simulator.model import Scenario, SimAction, SimCall, SimVm
+from simulator.provider import Provider
 from simulator.vm import Vm
 
 STEP_S = 1.0  # of virtual time between two looks at the progress
@@ -40,6 +41,7 @@ class Result:
     offered_core_s: float  # what the VMs had, over the window
     virtual_s: float
     events: int
+    ordered: list[SimVm]  # VMs that the monitor ordered
     digest: str  # of the whole course: equal for equal scenarios
 
 
@@ -81,6 +83,7 @@ class World:
         scenario, clock = self._scenario, self._clock
         for sim in scenario.vms:
             clock.at(sim.life.join_s, self._join, sim)
+        provider = self._provider()
         calls = scenario.workload.calls()
         self._next(calls)
         until_s = scenario.workload.window_s
@@ -92,6 +95,7 @@ class World:
             clock.run(clock.now_s + STEP_S)
             if progress is not None:
                 progress(clock.now_s, self._ended)
+        ordered = [] if provider is None else [sim for sim in provider.ordered if sim.life.join_s < clock.now_s]
         counters: Counter[str] = Counter()
         for controller in self._controllers:
             counters.update(controller.state.counters())
@@ -108,13 +112,29 @@ class World:
             unfinished=self._number - self._ended,
             counters=counters,
             used_core_s=sum(vm.used_core_s() for vm in self._vms),
-            offered_core_s=sum(sim.life.core_seconds(until_s) for sim in scenario.vms),
+            offered_core_s=sum(sim.life.core_seconds(until_s) for sim in [*scenario.vms, *ordered]),
             virtual_s=clock.now_s,
             events=clock.events,
+            ordered=ordered,
             digest=self._digest.hexdigest(),
         )
 
     # ---- VMs ---------------------------------------------------------------------------------------------------------
+
+    def _provider(self) -> Provider | None:
+        """With the first controller's monitor: live, one of them holds the role."""
+        scenario, clock = self._scenario, self._clock
+        if scenario.monitoring is None:
+            return None
+        state = self._controllers[0].state
+        return Provider(
+            scenario.monitoring,
+            clock,
+            seed=scenario.seed,
+            window_s=scenario.workload.window_s,
+            vms=lambda: state.vms(clock.now_s),
+            join=self._join,
+        )
 
     def _join(self, sim: SimVm) -> None:
         clock, times = self._clock, self._scenario.times
