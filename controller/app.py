@@ -50,6 +50,7 @@ from controller.links import Links
 from controller.monitor import Monitor, Provider
 from controller.own_calls import OwnCalls
 from controller.peers import Peers
+from controller.policy_faults import PolicyFaults
 from controller.recorder import Recorder
 from controller.stats import Stats
 from controller.stream_reader import StreamReader
@@ -61,7 +62,6 @@ from fallow.core.eviction import Strategy, make_strategy
 from fallow.core.model import ControllerId
 from fallow.core.monitor import MonitorState
 from fallow.core.policies.base import Policy
-from fallow.core.policies.guarded import WrongPolicyError
 from fallow.core.throttle import QUOTAS
 from fallow.infra import tenant_keys
 from fallow.infra.clock import mono_s, unix_ms
@@ -376,15 +376,10 @@ def announce(controller: Controller) -> None:
 
 def _deciders(settings: ControllerSettings) -> tuple[Policy, Strategy]:
     try:
-        policy = find_policy(settings.policy, random.Random(settings.seed), _policy_fault)
+        policy = find_policy(settings.policy, random.Random(settings.seed), PolicyFaults())
         return policy, make_strategy(settings.strategy, settings.grace_s)
     except ValueError as e:
         raise FatalError(str(e)) from None
-
-
-def _policy_fault(fault: WrongPolicyError) -> None:
-    """Its call goes elsewhere, and `fallow why` tells the same."""
-    _log.error("a policy broke its contract", fault=str(fault))
 
 
 def _limits(settings: ControllerSettings) -> ClusterLimits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import aiohttp
@@ -223,3 +224,24 @@ async def test_taken_port_and_unknown_policy_are_said_in_words(cluster, boot) ->
     with pytest.raises(FatalError, match="unknown policy 'magic'"):
         async with boot(policy="magic"):
             pass
+
+
+async def test_a_wrong_policy_is_told_and_the_call_is_answered(cluster, boot, tmp_path, monkeypatch) -> None:
+    (tmp_path / "stray_policy.py").write_text(
+        "from dataclasses import replace\n"
+        "from fallow.core.policies.power_of_two import PowerOfTwo\n"
+        "class Stray(PowerOfTwo):\n"
+        "    def place(self, *args):\n"
+        "        return replace(super().place(*args), vm_id='h99')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FatalError, match="module 'stray_policy' has no class 'Strya'"):
+        async with boot(policy="stray_policy:Strya"):
+            pass
+    async with boot(policy="stray_policy:Stray") as wrong:
+        await wrong.join("h1")
+        await wrong.client.put_echo()
+        answer = await wrong.client.call("POST", "actions/echo?blocking=true", {"n": 1})
+        assert answer.json["response"]["success"]
+        story = await wrong.client.call("GET", f"activations/{answer.json['activationId']}/why")
+        assert "policy 'stray_policy:Stray' chose VM h99, which is unknown" in json.dumps(story.json)
