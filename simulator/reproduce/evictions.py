@@ -86,7 +86,7 @@ def make(context: Context) -> Made:
                 paper=None,
                 ours=1e6 * off["cut_off"]["failed"] / max(1, off["invocations"]),
                 tolerance="shown",
-                holds=True,
+                holds=None,
                 note=f"{_long_share(off):.1%} of placements on regular VMs",
             )
         )
@@ -98,7 +98,7 @@ def make(context: Context) -> Made:
             paper=0.0,
             ours=float(none),
             tolerance="order",
-            holds=none <= die["cut_off"]["failed"],
+            holds=none < die["cut_off"]["failed"],
             note="the strategy learns online: the first long call of an app is placed as a short one",
         )
     )
@@ -110,7 +110,8 @@ def make(context: Context) -> Made:
         conditions=(
             f"{die['invocations']:,} generated calls, {vms} Harvest VMs and {len(REGULAR)} regular ones, notice 30 s",
             f"lives of VMs are {speedup:g} times shorter than published: {die['evictions']} evictions in "
-            f"{die['duration_s'] / 3600:.1f} h",
+            f"{die['duration_s'] / 3600:.1f} h; against the published share failures count in proportion to evictions, "
+            "and the claim holds where the interval does not speak against it",
         ),
     )
 

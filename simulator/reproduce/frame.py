@@ -41,7 +41,7 @@ class Claim:
     paper: float | None
     ours: float | None
     tolerance: str
-    holds: bool
+    holds: bool | None  # None = a figure that is shown, and no claim
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -79,8 +79,11 @@ class Context:
     quick: bool = False
     seed: int = 1
     workers: int | None = None
-    invocations: Path | None = None
+    policies: tuple[str, ...] = ()  # beside those that were published
+    invocations: Path | None = None  # of the user's own, for the figure "own"
     vm_traces: Path | None = None
+    start_s: float = 0.0
+    duration_s: float = 1200.0
     tell: Callable[[str], None] = lambda text: None
 
     def sweep(self, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -99,6 +102,11 @@ def within(name: str, claim: str, paper: float, ours: float | None, share: float
     """Ours is within so large a share of the published value."""
     holds = ours is not None and abs(ours - paper) <= share * abs(paper)
     return Claim(name=name, claim=claim, paper=paper, ours=ours, tolerance=f"{share:.0%}", holds=holds, note=note)
+
+
+def shown(name: str, claim: str, ours: float | None, *, paper: float | None = None, note: str = "") -> Claim:
+    """A figure beside the published one: of another machine, so it claims nothing."""
+    return Claim(name=name, claim=claim, paper=paper, ours=ours, tolerance="shown", holds=None, note=note)
 
 
 def order(name: str, claim: str, values: Sequence[float], *, paper: float | None = None, note: str = "") -> Claim:

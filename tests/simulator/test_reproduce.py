@@ -91,10 +91,33 @@ def test_a_figure_from_the_command(tmp_path: Path) -> None:
     assert all(set(c) == {"name", "claim", "paper", "ours", "tolerance", "holds", "note"} for c in claims)
     assert (tmp_path / "savings.png").read_bytes()[:4] == b"\x89PNG"
     only = CliRunner().invoke(cli, ["reproduce", "savings", "--json", "--out", str(tmp_path)])
-    assert [c["holds"] for c in json.loads(only.output)] == [True, True]
+    assert [c["holds"] for c in json.loads(only.stdout)] == [True, True]
     wrong = CliRunner().invoke(cli, ["reproduce", "fig99"])
     assert wrong.exit_code == 2
     assert FIGURES["savings"](Context()).claims
+    assert (tmp_path / "savings.csv").read_text().startswith("panel,curve,source,x,y")
+
+
+def test_the_claims_on_data_of_ones_own(tmp_path: Path) -> None:
+    calls = tmp_path / "calls.csv"
+    rows = (f"a,f{t % 3},{t / 2 + 0.3},0.3\n" for t in range(60))
+    calls.write_text("app,func,end_timestamp,duration\n" + "".join(rows))
+    traces = tmp_path / "vms"
+    traces.mkdir()
+    (traces / "one.txt").write_text("0 4\n10 2\n")
+    (traces / "two.txt").write_text("0 2\n")
+    own = ("--invocations", str(calls), "--vm-traces", str(traces), "--policy", "p2c")
+    result = CliRunner().invoke(cli, ["reproduce", *own, "--json", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    claims = {claim["claim"]: claim for claim in json.loads(result.stdout)}
+    assert claims["cold starts, %: JSQ over MWS"]["holds"] in (True, False)
+    assert claims["cold starts of p2c, %"]["ours"] > 0
+    assert claims["cold starts of p2c, %"]["holds"] is None
+    both = CliRunner().invoke(cli, ["reproduce", "fig1", *own])
+    assert both.exit_code == 2
+    calls.write_text("app,func,end_timestamp,duration\na,f,x,1\n")
+    wrong = CliRunner().invoke(cli, ["reproduce", *own, "--out", str(tmp_path)])
+    assert "calls.csv:2" in wrong.output
 
 
 def test_numbers_are_short() -> None:
