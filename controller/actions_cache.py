@@ -153,7 +153,7 @@ def deploy(doc: ActionDoc, packages: Sequence[PackageDoc] = (), *, caller: str =
         encoded=codec.encode_action(spec),
         parameters=arguments,
         stored_args=json.dumps(arguments, separators=(",", ":")).encode(),
-        final=frozenset(key for key, value in arguments.items() if value is not None) if final else frozenset(),
+        final=frozenset(item["key"] for item in items if item["value"] is not None) if final else frozenset(),
         annotations=annotations,
         components=tuple(doc.components),
         composition=composition,

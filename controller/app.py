@@ -159,7 +159,9 @@ class Controller:
         )
         for cache in (self._cache, self._limits, self._auth):
             self._invalidation.add(cache)
-        self._firing = Firing(store=store, actions=self._cache, invocations=self._invocations)
+        self._firing = Firing(
+            store=store, actions=self._cache, invocations=self._invocations, throttles=self._throttles
+        )
         self._own_calls = OwnCalls(controller_id=self.id, dispatcher=self._dispatcher, store=store)
         parts = Parts(actions=self._cache, invocations=self._invocations, store=store, own_calls=self._own_calls)
         self._own_calls.register(SEQUENCE, SequenceRunner(parts))

@@ -10,6 +10,7 @@ from controller.api.errors import STORE_AWAY
 from controller.ledger import InFlight
 from controller.own_calls import Ending
 from fallow.core.model import Status
+from fallow.infra.codec import CodecError
 from fallow.infra.log import get_logger
 from fallow.infra.store import StoreError
 
@@ -34,6 +35,8 @@ class BuiltinRunner:
             result = await self._run(f"{spec.namespace}/{spec.name}", json.loads(call.args or b"{}"))
         except BuiltinError as e:
             return _failed(Status.APPLICATION_ERROR, str(e))
+        except CodecError as e:
+            return _failed(Status.APPLICATION_ERROR, f"A parameter cannot be stored: {e}.")
         except StoreError as e:
             _log.warning("store failed a built-in action", activation=call.activation.id, error=str(e))
             return _failed(Status.WHISK_ERROR, STORE_AWAY)

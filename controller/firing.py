@@ -8,10 +8,11 @@ from typing import Any
 
 from controller.actions_cache import ActionsCache
 from controller.api.errors import ApiError, not_found
-from controller.api.http import dump
+from controller.api.http import dump_given
 from controller.api.invoke import merged_args
 from controller.api.records import TRIGGER
 from controller.invocations import Caller, Invocations, mint_id
+from controller.throttles import Throttles
 from fallow.core.model import ActivationId, Status
 from fallow.infra.clock import unix_ms
 from fallow.infra.records import Record, TriggerDoc
@@ -21,8 +22,9 @@ from fallow.infra.store import Store
 class Firing:
     """Fires triggers, for clients and for alarms. One for the whole controller."""
 
-    def __init__(self, *, store: Store, actions: ActionsCache, invocations: Invocations) -> None:
+    def __init__(self, *, store: Store, actions: ActionsCache, invocations: Invocations, throttles: Throttles) -> None:
         self._store = store
+        self._throttles = throttles
         self._actions = actions
         self._invocations = invocations
 
@@ -45,7 +47,7 @@ class Firing:
         fire_id = mint_id()
         fired_unix_ms = unix_ms()
         stored = {item["key"]: item["value"] for item in trigger.parameters}
-        args = dump({**stored, **({"__ow_headers": headers} if headers else {}), **payload})
+        args = dump_given({**stored, **({"__ow_headers": headers} if headers else {}), **payload})
         logs = await asyncio.gather(
             *(self._apply(caller, fire_id, rule, what, args) for rule, what in sorted(trigger.rules.items()))
         )
@@ -63,6 +65,8 @@ class Firing:
             deployed = await self._actions.get(namespace, action, caller.namespace)
             if deployed is None:
                 raise not_found()
+            quota = await self._throttles.invoke(caller.namespace)
+            self._throttles.at_once(caller.namespace, quota)
             self._invocations.admit(deployed)
             call = self._invocations.new(
                 deployed, merged_args(deployed, args), caller, blocking=False, cause=str(fire_id)
@@ -95,7 +99,7 @@ def _record(
         start_unix_ms=fired_unix_ms,
         end_unix_ms=fired_unix_ms,
         status=Status.SUCCESS,
-        result=dump(payload),
+        result=dump_given(payload),
         logs=logs,
         kind=TRIGGER,
         timeout_ms=0,

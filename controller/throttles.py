@@ -1,7 +1,7 @@
 """The limits of namespaces, applied to the calls that clients make here.
 
-What the platform starts by itself (components of compositions, the actions behind a fired trigger) passes unasked: its
-cause was counted.
+The components of compositions pass unasked, for their cause was counted; the actions behind a fired trigger are counted
+one by one, as if their owner had called them.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def number(value: float | None) -> str:
     """Four digits that count; all of a share that is nearly one."""
     if value is None:
         return "-"
-    return f"{value:.6f}" if 0.999 < value < 1 else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return f"{value:.7f}" if 0.999 < value < 1 else f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _write(claims: Sequence[dict[str, Any]], out: Path) -> None:

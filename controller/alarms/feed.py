@@ -47,6 +47,7 @@ class AlarmFeeds:
         async def run(args: dict[str, Any]) -> dict[str, Any]:
             event = args.get("lifecycleEvent")
             identity, trigger = await self._trigger(args)
+            self._require(identity, "READ" if event == "READ" else "ACTIVATE", trigger)
             match event:
                 case "CREATE":
                     return await self._create(feed, args, identity, trigger)
@@ -84,10 +85,15 @@ class AlarmFeeds:
         except ApiError as e:
             raise BuiltinError(f"Trigger authentication request failed. {e.text}") from None
 
+    @staticmethod
+    def _require(identity: Identity, right: str, trigger: str) -> None:
+        """An alarm is its trigger's: whoever may fire that may change it."""
+        if right not in identity.rights:
+            text = forbidden(f"{identity.namespace}/{trigger}").text
+            raise BuiltinError(f"Trigger authentication request failed. {text}")
+
     async def _create(self, feed: str, args: dict[str, Any], identity: Identity, trigger: str) -> dict[str, Any]:
         namespace = identity.namespace
-        if "ACTIVATE" not in identity.rights:
-            raise BuiltinError(f"Trigger authentication request failed. {forbidden(f'{namespace}/{trigger}').text}")
         if await self._store.get_entity(TriggerDoc, namespace, trigger) is None:
             raise BuiltinError(f"The trigger '{namespace}/{trigger}' does not exist.")
         alarm, due = schedule.created(

@@ -18,6 +18,7 @@ _BOUNDS = ("trigger_payload", "startDate", "stopDate", "maxTriggers")
 _ONCE = ("trigger_payload", "date", "deleteAfterFire")  # what an UPDATE may give of each kind
 _INTERVAL = (*_BOUNDS, "minutes")
 _CRON = (*_BOUNDS, "cron", "timezone")
+MAX_TRIGGERS = 1_000_000_000_000
 _SHOWN_CHARACTERS = 100  # of a wrong value, in the text that refuses it
 
 
@@ -159,7 +160,7 @@ def _with_bounds(alarm: Alarm, args: dict[str, Any], now_unix_ms: int) -> Alarm:
         if args.get("stopDate"):
             raise BuiltinError("maxTriggers is not allowed when the stopDate parameter is specified")
         most = _whole(args["maxTriggers"])
-        if most is None or most < -1:
+        if most is None or not -1 <= most <= MAX_TRIGGERS:
             raise BuiltinError("the maxTriggers parameter must be an integer greater than zero, or -1 for no limit")
         alarm = replace(alarm, fires_left=None if most == -1 else most)
     if args.get("startDate"):

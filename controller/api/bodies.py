@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -13,7 +14,8 @@ from controller.api.http import read_body, require_json
 
 MAX_BODY_BYTES = 50 << 20
 LARGE_BODY_BYTES = 256 << 10  # parsing more than this would hold up the loop for a millisecond and longer
-MAX_LARGE_AT_ONCE = 4  # large bodies in memory
+MAX_LARGE_AT_ONCE = 6  # large bodies in memory
+MAX_LARGE_OF_ONE = 2  # ... that one client is sending: a slow one does not hold up the others
 
 T = TypeVar("T")
 
@@ -24,6 +26,7 @@ class Bodies:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="bodies")
         self._large = asyncio.Semaphore(MAX_LARGE_AT_ONCE)
+        self._of_one: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -39,6 +42,8 @@ class Bodies:
             return parse(await read_body(request, min(bound, LARGE_BODY_BYTES)))
         if length is not None and length > bound:
             await read_body(request, bound)  # refuses it, without a place among the large ones
-        async with self._large:
+        client = request.headers.get("Authorization", "")
+        own = self._of_one.setdefault(client, asyncio.Semaphore(MAX_LARGE_OF_ONE))
+        async with own, self._large:
             body = await read_body(request, bound)
             return await asyncio.get_running_loop().run_in_executor(self._threads, parse, body)

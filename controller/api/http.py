@@ -181,7 +181,15 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON value")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (_INFINITY, -_INFINITY):
+        raise ValueError("A number is out of range.")
+    return number
+
+
+_INFINITY = float("inf")
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def parse_json(body: bytes) -> Any:

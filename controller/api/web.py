@@ -122,7 +122,7 @@ class WebActions:
         body = await read_body(request, MAX_ARGS_BYTES)
         seen = WebRequest(
             method=request.method,
-            headers={name.lower(): value for name, value in request.headers.items()},
+            headers=_told(request, strip_key=user not in ("", address.namespace)),
             path=address.rest,
             query=query,
             body=body,
@@ -170,6 +170,14 @@ def _address(parts: Sequence[str]) -> Address:
     return Address(namespace=namespace, action=action, extension=EXTENSIONS[ending], rest=rest)
 
 
+def _told(request: web.BaseRequest, *, strip_key: bool) -> dict[str, str]:
+    """The headers as the action sees them: a key that opens another namespace than its own is not for it."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    if strip_key:
+        headers.pop("authorization", None)
+    return headers
+
+
 def _holds(value: Any) -> bool:
     return value is True
 
@@ -181,9 +189,15 @@ def _require_secret(request: web.BaseRequest, wanted: Any, user: str) -> None:
             given = "Authorization" in request.headers
             raise ApiError(401, BAD_AUTH if given else NO_AUTH, AUTH_CHALLENGE)
     elif isinstance(wanted, str | int | float) and not isinstance(wanted, bool):
-        given_secret = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(given_secret.encode("utf-8", "replace"), str(wanted).encode("utf-8", "replace")):
+        given_secret = request.headers.get(SECRET_HEADER)
+        if given_secret is None or not _same(given_secret, str(wanted)):
             raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+    elif wanted not in (None, False):  # what asks for something nobody can give is not open to everybody
+        raise ApiError(401, BAD_AUTH, AUTH_CHALLENGE)
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace"))
 
 
 def _shown(

@@ -13,7 +13,7 @@ from typing import Any
 from controller.actions_cache import CONDUCTOR, SEQUENCE
 from controller.api import params
 from controller.api.errors import ApiError
-from controller.compositions.parts import Course, PartError, Parts, error_json, loaded, plain, with_parameters
+from controller.compositions.parts import Course, PartError, Parts, dumped, error_json, loaded, plain, with_parameters
 from controller.ledger import InFlight
 from controller.own_calls import Ending
 from fallow.core.model import ActionSpec, Status
@@ -107,7 +107,7 @@ class ConductorRunner:
                 return Status(record.status), record.result
             move = read_move(loaded(record.result))
             if move.ends:
-                return Status.SUCCESS, json.dumps(move.params, separators=(",", ":")).encode()
+                return Status.SUCCESS, dumped(move.params)
             args = _with_state(await self._component(course, move), move.state)
 
     async def _component(self, course: Course, move: Move) -> Any:
@@ -127,7 +127,7 @@ class ConductorRunner:
             return {"error": f"Failed to resolve action with name '{name}' during composition."}
         if deployed.composition != CONDUCTOR:  # the steps of one inside are counted as they come
             course.budget.take_component()
-        args = json.dumps(move.params, separators=(",", ":")).encode()
+        args = dumped(move.params)
         record = await self._parts.run(course, deployed, with_parameters(deployed, args))
         return loaded(record.result)
 
@@ -142,4 +142,4 @@ def _addressed(spec: ActionSpec) -> str:
 def _with_state(result: Any, state: dict[str, Any]) -> bytes:
     if state:
         result = {**_boxed(result, "value"), **state}
-    return json.dumps(result, separators=(",", ":")).encode()
+    return dumped(result)

@@ -175,7 +175,15 @@ def with_parameters(deployed: Deployed, args: bytes) -> bytes:
     """What the action is called with: its stored parameters, and over them what came before it. An array replaces."""
     if not deployed.parameters or args.lstrip()[:1] != b"{":
         return args
-    return json.dumps({**deployed.parameters, **loaded(args)}, separators=(",", ":")).encode()
+    return dumped({**deployed.parameters, **loaded(args)})
+
+
+def dumped(value: Any) -> bytes:
+    """The value as JSON text. Raises PartError as `loaded` does."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (RecursionError, ValueError):
+        raise PartError(UNREADABLE) from None
 
 
 def loaded(result: bytes) -> Any:

@@ -131,6 +131,17 @@ async def test_a_key_that_may_not_fire_makes_no_alarm(cluster) -> None:
     await cluster.store.put_key("guest", reader, rights=("READ",))
     await put_trigger(cluster.store)
     assert "not authorized" in (await feed(cluster, "CREATE", cron="* * * * *", key=reader))["error"]
+    await feed(cluster, "CREATE", cron="* * * * *")
+    for event in ("DELETE", "PAUSE", "UNPAUSE", "UPDATE"):
+        assert "not authorized" in (await feed(cluster, event, cron="0 * * * *", key=reader))["error"]
+    assert (await feed(cluster, "READ", key=reader))["config"]["cron"] == "* * * * *"
+
+
+@pytest.mark.parametrize("given", [{"maxTriggers": 10**30}, {"trigger_payload": {"n": 10**30}}, {"minutes": 10**30}])
+async def test_numbers_beyond_reason(cluster, given) -> None:
+    await put_trigger(cluster.store)
+    answer = await feed(cluster, "CREATE", **({"cron": "* * * * *"} if "minutes" not in given else {}), **given)
+    assert answer == {"status": "success"} or "must be" in answer["error"] or "cannot be stored" in answer["error"]
 
 
 async def test_the_key_is_not_kept(cluster) -> None:

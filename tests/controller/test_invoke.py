@@ -98,6 +98,7 @@ async def test_the_body_passes_untouched(cluster) -> None:
         (b"3", "Object expected"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": Infinity}', "Infinity"),
+        (b'{"a": -1e999}', "out of range"),
         (b"\xff\xfe", "malformed"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"a":' + b"9" * 6000 + b"}", "malformed"),

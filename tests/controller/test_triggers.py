@@ -179,6 +179,17 @@ async def test_without_an_active_rule_nothing_happens(cluster: Any) -> None:
     assert await ok(cluster, "GET", "activations") == []
 
 
+async def test_the_actions_of_a_fire_are_counted(cluster: Any, until: Any) -> None:
+    await cluster.join()
+    await set_up(cluster, *(f"r{n}" for n in range(6)))
+    limited = await cluster.admin("PUT", "limits/guest", {"invocations_per_minute": 2})
+    assert limited.status == 200, limited.body
+    record = await record_of(cluster, until, (await fire(cluster)).json["activationId"])
+    said = [json.loads(line) for line in record["logs"]]
+    assert 2 <= sum(line["success"] for line in said) <= 4  # a minute may end meanwhile
+    assert "Too many requests in the last minute" in next(line["error"] for line in said if not line["success"])
+
+
 async def test_a_deleted_action_is_told(cluster: Any, until: Any) -> None:
     await set_up(cluster, "r")
     await ok(cluster, "DELETE", "actions/echo")
@@ -222,7 +233,17 @@ async def test_many_rules_put_at_once_are_all_linked(cluster: Any) -> None:
     assert len((await ok(cluster, "GET", "triggers/t"))["rules"]) == 8
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"[1]", 400), (b"{", 400), (b'"x"', 400), (b" " * ((1 << 20) + 1), 413)])
+@pytest.mark.parametrize("levels", [975, 978, 979, 980, 981, 985])
+async def test_a_payload_is_deep_or_not(cluster: Any, levels: int) -> None:
+    await set_up(cluster, "r")
+    body = b'{"a":' + b"[" * levels + b"]" * levels + b"}"
+    assert (await cluster.client.call("POST", "triggers/t", data=body)).status in (202, 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b'{"a":1e999}', 400), (b"[1]", 400), (b"{", 400), (b'"x"', 400), (b" " * ((1 << 20) + 1), 413)],
+)
 async def test_bad_payloads(cluster: Any, body: bytes, status: int) -> None:
     await set_up(cluster, "r")
     assert (await cluster.client.call("POST", "triggers/t", data=io.BytesIO(body))).status == status

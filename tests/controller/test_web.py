@@ -164,9 +164,22 @@ async def test_credentials_and_secrets(cluster: Any) -> None:
         for given, status in ((None, 401), ("x", 401), (value, 200)):
             headers = {} if given is None else {"X-Require-Whisk-Auth": given}
             assert (await get(cluster, f"default/{name}.json", headers=headers)).status == status
+    for nothing in ("", [], {"a": 1}):
+        await put(cluster, "odd", require_whisk_auth=nothing)
+        assert (await get(cluster, "default/odd.json")).status == 401
     ignored = await get(cluster, "default/page.json", auth=wrong)
     assert ignored.status == 200
     assert "__ow_user" not in ignored.json
+
+
+async def test_another_namespaces_key_is_not_the_actions_to_see(cluster: Any, keys: dict[str, str]) -> None:
+    await cluster.join()
+    await put(cluster)
+    own = await get(cluster, "default/page.json", auth="")
+    assert own.json["__ow_headers"]["authorization"] == keys["guest"]
+    other = await get(cluster, "default/page.json", auth=keys["other"])
+    assert other.json["__ow_user"] == "other"
+    assert "authorization" not in other.json["__ow_headers"]
 
 
 async def test_options(cluster: Any) -> None:

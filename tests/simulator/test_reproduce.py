@@ -121,4 +121,4 @@ def test_the_claims_on_data_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [number(v) for v in (None, 0.999985, 12345.6, 2.345678, 50)] == ["-", "0.999985", "12,346", "2.346", "50"]
+    assert [number(v) for v in (None, 0.999985, 12345.6, 2.345678, 50)] == ["-", "0.9999850", "12,346", "2.346", "50"]
