@@ -116,9 +116,9 @@ class Ledger:
         return max(0, self._max_calls - len(self._calls)) if self.bytes_held < self._max_bytes else 0
 
     def running_of(self, namespace: str) -> int:
-        """Calls of that namespace that an invoker is to answer, or that were just entered into the stream; O(1).
+        """Calls of that namespace that are not over, or that were just entered into the stream; O(1).
 
-        A composition is not among them: of it counts the component that runs.
+        A composition is one of them, from its beginning to its end; its parts are not.
         """
         now_s = mono_s()
         while self._entering:
@@ -130,7 +130,7 @@ class Ledger:
 
     def entering(self, call: InFlight) -> None:
         """A call on its way into the stream counts as running, until it is opened here or may be elsewhere."""
-        if not call.composition:
+        if not call.caused_by:
             namespace = call.activation.action.caller_namespace
             self._entering[call.activation.id] = (namespace, mono_s() + _ENTRY_S)
             self._count(namespace, 1)
@@ -147,7 +147,7 @@ class Ledger:
             del self._running[namespace]
 
     def _ran(self, call: InFlight, step: int) -> None:
-        if not call.composition:
+        if not call.caused_by:
             self._count(call.activation.action.caller_namespace, step)
 
     def under_way(self) -> Iterator[tuple[str, str]]:

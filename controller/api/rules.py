@@ -7,6 +7,8 @@ inactive, or the trigger still names a rule that was deleted; the next PUT, POST
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +36,8 @@ from fallow.infra.store import Conflict, Store
 NOT_VALID = "rule requires a valid trigger and a valid action"
 NO_TRIGGER = "Only rules with existing triggers can be activated"
 NOT_QUALIFIED = "The fully qualified name of the entity must contain at least the namespace and the name of the entity."
-_LINK_TRIES = 20  # rules of one trigger may be put at once, each of them changing its document
+_LONGEST_PAUSE_S = 0.05
+_LINK_TRIES = 50  # rules of one trigger may be put at once, each of them changing its document
 
 Links = dict[str, Any]
 
@@ -88,8 +91,13 @@ class Rules:
         active = True if old is None else await self._is_active(old)
         if old is not None and old.trigger != doc.trigger:
             await self._unlink(old)
-        if not await self._link(doc, active=active):
-            active = False  # its trigger was deleted meanwhile
+        try:
+            if not await self._link(doc, active=active):
+                active = False  # its trigger was deleted meanwhile
+        except ApiError:
+            if old is None:  # refused as a whole: a repetition must not find it made
+                await self._store.delete_entity(RuleDoc, namespace, name, expect=doc.revision)
+            raise
         return answer(200, dump(_entity(doc, active=active)), request.transaction_id)
 
     async def set_status(self, request: Call, name: str) -> web.Response:
@@ -158,6 +166,7 @@ class Rules:
             try:
                 await self._store.put_entity(replace(trigger, rules=rules), expect=trigger.revision)
             except Conflict:
+                await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # else those that met meet again
                 continue
             return True
         raise ApiError(409, CONCURRENT)

@@ -17,7 +17,7 @@ from fallow.infra.records import Record
 NAMESPACES = ("ann", "bob")
 
 
-def in_flight(number: int, namespace: str, composition: str) -> InFlight:
+def in_flight(number: int, namespace: str, caused_by: str) -> InFlight:
     action = ActionSpec(namespace="whisk", name="x", version="0.0.1", revision="r", kind="python:3", caller=namespace)
     activation = Activation(
         id=ActivationId(f"{number:032x}"), action=action, blocking=False, payload_bytes=0, accepted_unix_ms=0,
@@ -25,7 +25,7 @@ def in_flight(number: int, namespace: str, composition: str) -> InFlight:
     )  # fmt: skip
     return InFlight(
         activation=activation, action=b"", args=b"", subject="", transaction_id="", accepted_unix_ms=0,
-        accepted_mono_s=0.0, composition=composition,
+        accepted_mono_s=0.0, caused_by=caused_by,
     )  # fmt: skip
 
 
@@ -44,19 +44,19 @@ class Counting(RuleBasedStateMachine):
     def teardown(self) -> None:
         ledger_module.mono_s = mono_s
 
-    def _new(self, namespace: str, composition: str) -> InFlight:
+    def _new(self, namespace: str, caused_by: str) -> InFlight:
         self.made += 1
-        return in_flight(self.made, namespace, composition)
+        return in_flight(self.made, namespace, caused_by)
 
-    @rule(namespace=st.sampled_from(NAMESPACES), composition=st.sampled_from(["", "sequence"]))
-    def enter(self, namespace: str, composition: str) -> None:
-        call = self._new(namespace, composition)
+    @rule(namespace=st.sampled_from(NAMESPACES), caused_by=st.sampled_from(["", "sequence"]))
+    def enter(self, namespace: str, caused_by: str) -> None:
+        call = self._new(namespace, caused_by)
         self.ledger.entering(call)
         self.entering[call.activation.id] = (call, self.now_s + ledger_module._ENTRY_S)
 
-    @rule(namespace=st.sampled_from(NAMESPACES), composition=st.sampled_from(["", "sequence"]))
-    def arrive(self, namespace: str, composition: str) -> None:
-        call = self._new(namespace, composition)
+    @rule(namespace=st.sampled_from(NAMESPACES), caused_by=st.sampled_from(["", "sequence"]))
+    def arrive(self, namespace: str, caused_by: str) -> None:
+        call = self._new(namespace, caused_by)
         self.ledger.open(call)
         self.opened[call.activation.id] = call
 
@@ -98,7 +98,7 @@ class Counting(RuleBasedStateMachine):
         for namespace in NAMESPACES:
             running = [call for call in self.opened.values() if call.record is None]
             running += [call for call, until_s in self.entering.values() if self.now_s < until_s]
-            ours = [c for c in running if c.activation.action.caller_namespace == namespace and not c.composition]
+            ours = [c for c in running if c.activation.action.caller_namespace == namespace and not c.caused_by]
             assert self.ledger.running_of(namespace) == len(ours)
         assert len(list(self.ledger.under_way())) == sum(call.record is None for call in self.opened.values())
 

@@ -229,8 +229,8 @@ async def test_the_status_of_a_rule(cluster: Any) -> None:
 async def test_many_rules_put_at_once_are_all_linked(cluster: Any) -> None:
     await set_up(cluster)
     body = {"trigger": "/_/t", "action": "/_/echo"}
-    await asyncio.gather(*(ok(cluster, "PUT", f"rules/r{n}", body) for n in range(8)))
-    assert len((await ok(cluster, "GET", "triggers/t"))["rules"]) == 8
+    await asyncio.gather(*(ok(cluster, "PUT", f"rules/r{n}", body) for n in range(40)))
+    assert len((await ok(cluster, "GET", "triggers/t"))["rules"]) == 40
 
 
 @pytest.mark.parametrize("levels", [975, 978, 979, 980, 981, 985])
