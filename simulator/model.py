@@ -101,4 +101,5 @@ class Scenario:
     retries: bool = True  # False: every action is declared not idempotent, so an eviction may cut it off for good
     times: Times = field(default_factory=Times)
     monitoring: Monitoring | None = None  # None = lost cores are not replaced
+    most_in_flight: int | None = None  # where more calls are under way the run ends: the cluster does not carry them
     tail_s: float = 600.0  # after the last arrival: what has not ended by then counts as unfinished

@@ -43,6 +43,7 @@ class Point:
     retries: bool = True
     notice_s: float = 30.0
     target_cores: float = 0.0  # harvest VMs are ordered below it; 0 = never
+    give_up_s: float | None = None  # end a run where more calls are under way than arrive in so long
     discount: str = "Typical"
     times: Times = field(default_factory=Times)
     label: str = ""  # what tells it from others beyond all this
@@ -61,6 +62,7 @@ def scenario_of(point: Point) -> Scenario:
         controllers=point.controllers,
         retries=point.retries,
         notice_s=point.notice_s,
+        most_in_flight=None if point.give_up_s is None else round(point.give_up_s * point.rate_per_s),
         times=point.times,
         monitoring=Monitoring(target_cores=point.target_cores) if point.target_cores else None,
     )

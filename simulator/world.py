@@ -91,10 +91,16 @@ class World:
             clock.run(min(until_s, clock.now_s + STEP_S))
             if progress is not None:
                 progress(clock.now_s, self._ended)
+            if scenario.most_in_flight is not None and self.in_flight > scenario.most_in_flight:
+                return self._result(clock.now_s, provider)
         while self._ended < self._number and clock.now_s < until_s + scenario.tail_s:
             clock.run(clock.now_s + STEP_S)
             if progress is not None:
                 progress(clock.now_s, self._ended)
+        return self._result(until_s, provider)
+
+    def _result(self, until_s: float, provider: Provider | None) -> Result:
+        scenario, clock = self._scenario, self._clock
         ordered = [] if provider is None else [sim for sim in provider.ordered if sim.life.join_s < clock.now_s]
         counters: Counter[str] = Counter()
         for controller in self._controllers:

@@ -17,6 +17,7 @@ from simulator.workloads import mean_cpu_s
 
 Curve = Sequence[tuple[float, float]]
 LIMIT_S = 50.0  # P99 latency up to which a rate counts as carried: the published criterion
+GIVE_UP_S = 2 * LIMIT_S  # by Little's law calls take longer than that on average: the rate is not carried
 LOST_SHARE = 0.01  # of calls refused or not ended, above which a rate is not carried whatever the latency of the others
 
 # The mix's functions burn some 30 ms a call here, the published ones seconds. The rates are those of calls so much

@@ -7,7 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from simulator.paper import curve, points
-from simulator.reproduce.frame import Claim, Context, Curve, Made, Panel, highest_rate, order, shown, within, work
+from simulator.reproduce.frame import (
+    GIVE_UP_S,
+    Claim,
+    Context,
+    Curve,
+    Made,
+    Panel,
+    highest_rate,
+    order,
+    shown,
+    within,
+    work,
+)
 from simulator.sweep import Point
 
 POLICIES = ("mws", "jsq", "hash")
@@ -34,6 +46,7 @@ def _points(context: Context, policy: str, cluster: str, rates: Sequence[float])
             cluster=cluster,
             rate_per_s=rate,
             work=work(),
+            give_up_s=GIVE_UP_S,
             duration_s=QUICK_DURATION_S if context.quick else DURATION_S,
             seed=context.seed,
         )

@@ -6,7 +6,7 @@ from fallow.core.model import VmKind
 from fallow.report.price import DISCOUNTS, Discount, cost_rate
 from simulator.clusters import NORMAL
 from simulator.paper import points
-from simulator.reproduce.frame import Claim, Context, Made, Panel, highest_rate, order, within, work
+from simulator.reproduce.frame import GIVE_UP_S, Claim, Context, Made, Panel, highest_rate, order, within, work
 from simulator.reproduce.load import DURATION_S, QUICK_DURATION_S
 from simulator.sweep import Point
 
@@ -66,6 +66,7 @@ def budget(context: Context) -> Made:
             cluster="cores:" + ",".join(f"{count:g}" for count in cores),
             rate_per_s=step * full[label],
             work=work(),
+            give_up_s=GIVE_UP_S,
             duration_s=QUICK_DURATION_S if context.quick else DURATION_S / 2,
             seed=context.seed,
         )
