@@ -13,7 +13,7 @@ from typing import Any
 from controller.actions_cache import CONDUCTOR, SEQUENCE
 from controller.api import params
 from controller.api.errors import ApiError
-from controller.compositions.parts import Course, PartError, Parts, dumped, error_json, loaded, plain, with_parameters
+from controller.compositions.parts import Course, PartError, Parts, dumped, loaded, plain, with_parameters
 from controller.ledger import InFlight
 from controller.own_calls import Ending
 from fallow.core.model import ActionSpec, Status
@@ -72,23 +72,7 @@ class ConductorRunner:
         self._parts = parts
 
     async def __call__(self, call: InFlight) -> Ending:
-        course = self._parts.begin(call)
-        try:
-            status, result = await self._run(course)
-        except PartError as e:
-            status, result = e.status, error_json(e.text)
-        finally:
-            self._parts.end(course)
-        return Ending(
-            status=status,
-            result=result,
-            logs=tuple(course.logs),
-            kind="sequence",
-            memory_mb=course.memory_mb or None,
-            duration_ms=course.duration_ms,
-            topmost=not call.caused_by,
-            conductor=True,
-        )
+        return await self._parts.carry_out(call, self._run, conductor=True)
 
     async def _run(self, course: Course) -> tuple[Status, bytes]:
         name = _addressed(course.call.activation.action)

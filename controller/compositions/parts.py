@@ -12,7 +12,7 @@ from controller.actions_cache import SEQUENCE, ActionsCache, Deployed
 from controller.api.errors import ApiError
 from controller.invocations import Caller, Invocations
 from controller.ledger import Answered, Elsewhere, InFlight, Refused
-from controller.own_calls import GivenAwayError, NotPlacedError, OwnCalls
+from controller.own_calls import Ending, GivenAwayError, NotPlacedError, OwnCalls
 from fallow.core.composition import Budget, SequenceBudget, child_id
 from fallow.core.model import ActivationId, Status
 from fallow.infra.clock import mono_s
@@ -88,6 +88,28 @@ class Parts:
 
     def end(self, course: Course) -> None:
         self._courses.pop(course.call.activation.id, None)
+
+    async def carry_out(
+        self, call: InFlight, run: Callable[[Course], Awaitable[tuple[Status, bytes]]], *, conductor: bool = False
+    ) -> Ending:
+        """Runs a composition to its end, whatever that is, and says what its record is to say."""
+        course = self.begin(call)
+        try:
+            status, result = await run(course)
+        except PartError as e:
+            status, result = e.status, error_json(e.text)
+        finally:
+            self.end(course)
+        return Ending(
+            status=status,
+            result=result,
+            logs=tuple(course.logs),
+            kind="sequence",
+            memory_mb=course.memory_mb or None,
+            duration_ms=course.duration_ms,
+            topmost=not call.caused_by,
+            conductor=conductor,
+        )
 
     async def find(self, call: InFlight, name: str) -> Deployed | None:
         """The action "namespace/[package/]action" as it is now, for the composition's caller; None = there is none.

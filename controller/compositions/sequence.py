@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.actions_cache import SEQUENCE
-from controller.compositions.parts import Course, PartError, Parts, error_json, with_parameters
+from controller.compositions.parts import Course, PartError, Parts, with_parameters
 from controller.ledger import InFlight
 from controller.own_calls import Ending
 from fallow.core.composition import MAX_COMPONENTS, SEQUENCE_TOO_LONG, goes_on
@@ -19,22 +19,7 @@ class SequenceRunner:
         self._parts = parts
 
     async def __call__(self, call: InFlight) -> Ending:
-        course = self._parts.begin(call)
-        try:
-            status, result = await self._run(course)
-        except PartError as e:
-            status, result = e.status, error_json(e.text)
-        finally:
-            self._parts.end(course)
-        return Ending(
-            status=status,
-            result=result,
-            logs=tuple(course.logs),
-            kind="sequence",
-            memory_mb=course.memory_mb or None,
-            duration_ms=course.duration_ms,
-            topmost=not call.caused_by,
-        )
+        return await self._parts.carry_out(call, self._run)
 
     async def _run(self, course: Course) -> tuple[Status, bytes]:
         if course.depth > MAX_COMPONENTS:
