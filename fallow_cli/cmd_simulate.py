@@ -70,6 +70,9 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
     "--cluster", default="normal", show_default=True, help="normal, active, dedicated, or generated:N for N VMs."
 )
 @click.option("--regular", default="", callback=_cores, help="Cores of regular VMs beside it, with commas.")
+@click.option(
+    "--memory-mb", default=16384, show_default=True, type=click.IntRange(128, 1 << 24), help="Memory of each VM."
+)
 @click.option("--start", default=0.0, type=click.FloatRange(0), help="Seconds into the invocations.")
 @click.option("--duration", default=1200.0, show_default=True, type=click.FloatRange(1), help="Seconds of arrivals.")
 @click.option(
@@ -101,6 +104,7 @@ def simulate(
     vm_traces: Path | None,
     cluster: str,
     regular: tuple[float, ...],
+    memory_mb: int,
     start: float,
     duration: float,
     target_cores: float,
@@ -133,6 +137,7 @@ def simulate(
             cluster=cluster,
             vm_traces=vm_traces,
             regular=regular,
+            vm_memory_mb=float(memory_mb),
             workload=workload,
             invocations=invocations,
             rate_per_s=rate,

@@ -18,7 +18,7 @@ from fallow_cli.errors import CliError
 AUTO = "auto"
 RUNTIMES = ("process", "docker")
 RUNTIME_HELP = "What containers are: processes, or a Docker Engine's containers."
-POLICY_HELP = "Placement policy: mws, jsq, hash, p2c, an installed one, or your own as module:Class"
+POLICY_HELP = "Placement policy: mws, mws-published, jsq, hash, p2c, an installed one, or your own as module:Class"
 STRATEGY_HELP = "Eviction strategy: prefer-regular, no-failures, bounded:P (P = 99, 99.9, ...) or live-and-let-die"
 
 

@@ -38,7 +38,8 @@ def constant(cores: Sequence[float], kind: VmKind = VmKind.HARVEST, memory_mb: f
 def active(*, seed: int, window_s: float) -> list[SimVm]:
     """Ten VMs whose cores change all the time, within the totals that were published of the "Active" cluster.
 
-    Generated: of its VMs only one was published. Starts at "Normal"; a change that would leave the totals is not made.
+    Generated: of its VMs only one was published. Starts at "Normal"; each change of a VM takes the sum as near as that
+    VM can to a total drawn evenly from the published range, so VMs swing between few cores and many, as the one did.
     """
     dice = random.Random(f"{seed}:active")
     cores = [float(min(max(count, ACTIVE_CORES[0]), ACTIVE_CORES[1])) for count in NORMAL]
@@ -46,9 +47,9 @@ def active(*, seed: int, window_s: float) -> list[SimVm]:
     at_s = dice.expovariate(len(cores) / ACTIVE_CHANGE_S)
     while at_s < window_s:
         vm = dice.randrange(len(cores))
-        wanted = float(dice.randint(*ACTIVE_CORES))
-        total = sum(cores) - cores[vm] + wanted
-        if wanted != cores[vm] and ACTIVE_TOTAL[0] <= total <= ACTIVE_TOTAL[1]:
+        others = sum(cores) - cores[vm]
+        wanted = float(min(max(dice.randint(*ACTIVE_TOTAL) - others, ACTIVE_CORES[0]), ACTIVE_CORES[1]))
+        if wanted != cores[vm]:
             cores[vm] = wanted
             steps[vm].append((round(at_s, 3), wanted))
         at_s += dice.expovariate(len(cores) / ACTIVE_CHANGE_S)

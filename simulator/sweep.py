@@ -32,6 +32,7 @@ class Point:
     cluster: str = "normal"  # CLUSTERS, "generated:N", "cores:a,b,...", or "short-lived:N:SPEEDUP"
     vm_traces: Path | None = None  # instead of a cluster
     regular: tuple[float, ...] = ()  # cores of regular VMs beside it
+    vm_memory_mb: float = clusters.MEMORY_MB  # of every VM
     workload: str = "mix"  # "mix" | GENERATED
     invocations: Path | None = None  # instead of a workload
     rate_per_s: float = 10.0  # of a workload
@@ -53,6 +54,7 @@ def scenario_of(point: Point) -> Scenario:
     """Raises TraceError naming file, line and column, ValueError for a cluster or workload that does not exist."""
     workload = _workload(point)
     vms = [*_vms(point, workload.window_s), *clusters.constant(point.regular, VmKind.REGULAR)]
+    vms = [replace(vm, memory_mb=point.vm_memory_mb) for vm in vms]
     return Scenario(
         workload=workload,
         vms=vms,

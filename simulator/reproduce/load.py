@@ -22,21 +22,31 @@ from simulator.reproduce.frame import (
 )
 from simulator.sweep import Point
 
-POLICIES = ("mws", "jsq", "hash")
-RATES = (1, 2.5, 5, 7.4, 9.7, 11.9, 14.2, 16.3, 18.6, 20.8, 22.6, 25, 27, 29, 31, 33)
-QUICK_RATES = (1, 5, 9.7, 14.2, 20.8, 27, 31)
+POLICIES = ("mws", "jsq", "hash")  # those that were published; mws is ours, and mws-published their rule
+SHOWN = ("mws", "mws-published", "jsq", "hash")
+RATES = (1, 2.5, 5, 7.4, 9.7, 11.9, 14.2, 16.3, 18.6, 20.8, 22.6, 25, 27, 29, 31, 33, 36, 40)
+QUICK_RATES = (1, 5, 9.7, 14.2, 20.8, 29, 36, 44)
 DURATION_S, QUICK_DURATION_S = 1200.0, 240.0  # the published points took 20 min each
 HIGHEST = "fig15_highest_rate"
 CLUSTERS = ("active", "normal", "dedicated")
 _cache: dict[tuple[bool, int, tuple[str, ...]], list[dict[str, Any]]] = {}
 
 
-# Why what was published of MWS against the others need not come out here; shown beside every claim that does not hold.
-WHY = (
-    "a cold start costs 0.4 core-s here beside calls of 5, the published functions load libraries for seconds: staying "
-    "warm buys less; and MWS judges a VM by its busiest second in five, which at 44 % use is 65 %, while JSQ counts "
-    "its own calls exactly"
+# Why a claim need not hold here; shown beside those that do not.
+KNEES = (
+    "every policy carries 85 to 90 % of what the cores could at most: a cold start costs 0.4 core-s here beside calls "
+    "of 5, so who starts cold often loses little by it; the published knees lie much further apart"
 )
+SPREAD = (
+    "a function's first call on a VM is cold, and at this rate homes are busy at times and send calls on: "
+    "4,010 pairs of function and VM, of the calls of 20 min a good part"
+)
+MEMORY = (
+    "16 GiB a VM do not hold the containers that a policy without homes leaves on every VM: see the row with 64 GiB"
+)
+NEAR_KNEE = "the published cluster is near its highest rate here, ours is not"
+COLD = "in four minutes the first calls of 401 functions weigh more than in twenty"
+MORE_MEMORY_MB, MORE_MEMORY_RATE = 64 * 1024.0, 14.2  # where the published JSQ and ours part
 
 
 def _points(context: Context, policy: str, cluster: str, rates: Sequence[float]) -> list[Point]:
@@ -70,7 +80,7 @@ def _normal(context: Context) -> dict[str, list[dict[str, Any]]]:
 
 
 def _policies(context: Context) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*POLICIES, *context.policies)))
+    return tuple(dict.fromkeys((*SHOWN, *context.policies)))
 
 
 def _conditions(context: Context) -> tuple[str, ...]:
@@ -105,7 +115,7 @@ def fig12(context: Context) -> Made:
         paper={policy: curve("fig12_p99_latency_s", "rate_per_s", "p99_s", policy=policy) for policy in POLICIES},
         log_y=True,
     )
-    claims = _explained(claims)
+    claims = _explained(claims, KNEES)
     return Made(
         name=name,
         title="Figure 12: P99 latency over the request rate, cluster Normal",
@@ -115,10 +125,7 @@ def fig12(context: Context) -> Made:
     )
 
 
-COLD = "in four minutes the first calls of 401 functions weigh more than in twenty"
-
-
-def _explained(claims: Sequence[Claim], why: str = WHY) -> list[Claim]:
+def _explained(claims: Sequence[Claim], why: str) -> list[Claim]:
     return [claim if claim.holds is not False or claim.note else replace(claim, note=why) for claim in claims]
 
 
@@ -143,11 +150,12 @@ def fig13(context: Context) -> Made:
             paper = published["jsq"][rate] / published["mws"][rate]
             claims.append(order(name, f"cold starts at {rate:g}/s: JSQ over MWS", [ours_jsq, ours_mws], paper=paper))
     claims += [
-        within(name, f"cold starts of {policy} at {rate:g}/s, %", value, share[policy].get(rate), 0.3)
+        _cold(context, policy, rate, value, share[policy][rate])
         for policy, values in published.items()
         for rate, value in values.items()
         if rate in rates
     ]
+    claims += _with_more_memory(context, published["jsq"][MORE_MEMORY_RATE])
     panel = Panel(
         title="cold starts",
         x="calls/s",
@@ -155,7 +163,6 @@ def fig13(context: Context) -> Made:
         ours={policy: sorted(share[policy].items()) for policy in policies},
         paper={policy: sorted(values.items()) for policy, values in published.items()},
     )
-    claims = _explained(claims, COLD if context.quick else WHY)
     return Made(
         name=name,
         title="Figure 13: cold starts over the request rate, cluster Normal",
@@ -163,6 +170,33 @@ def fig13(context: Context) -> Made:
         panels=[panel],
         conditions=_conditions(context),
     )
+
+
+def _cold(context: Context, policy: str, rate: float, paper: float, ours: float) -> Claim:
+    if context.quick:
+        why = COLD
+    elif ours < paper:
+        why = NEAR_KNEE
+    else:
+        why = SPREAD if policy == "mws" else MEMORY
+    (claim,) = _explained([within("fig13", f"cold starts of {policy} at {rate:g}/s, %", paper, ours, 0.3)], why)
+    return claim
+
+
+def _with_more_memory(context: Context, paper: float) -> list[Claim]:
+    """What a VM's memory does to the cold starts: the published evaluation does not say how much its VMs had."""
+    rate, policies = MORE_MEMORY_RATE, ("mws", "jsq")
+    wanted = [replace(_points(context, p, "normal", (rate,))[0], vm_memory_mb=MORE_MEMORY_MB) for p in policies]
+    found = context.sweep(wanted)
+    return [
+        shown(
+            "fig13",
+            f"cold starts of {policy} at {rate:g}/s with 64 GiB a VM, %",
+            100 * (summary["cold_start_share"] or 0),
+            paper=paper if policy == "jsq" else None,
+        )
+        for policy, summary in zip(policies, found, strict=True)
+    ]
 
 
 def fig15(context: Context) -> Made:
@@ -200,7 +234,7 @@ def fig15(context: Context) -> Made:
             for p in ("mws", "hash")
         },
     )
-    claims = [claim if "Hash:" in claim.claim else _explained([claim])[0] for claim in claims]
+    claims = _explained(claims, KNEES)
     return Made(
         name=name,
         title="Figure 15: clusters Active, Normal and Dedicated",

@@ -36,7 +36,7 @@ def test_every_run_has_a_folder_of_its_own() -> None:
     [
         (
             ("--policies", "mws,round"),
-            "unknown policy 'round'; known: hash, jsq, mws, p2c, or your own as module:Class",
+            "unknown policy 'round'; known: hash, jsq, mws, mws-published, p2c, or your own as module:Class",
         ),
         (("--strategies", "prefer-regular,bounded:0"), "the percentile is 0"),
         (("--strategy", "hope"), "unknown strategy 'hope'"),

@@ -22,7 +22,7 @@ def test_help_names_every_policy_and_strategy(command: str) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("--policy", "round", "unknown policy 'round'; known: hash, jsq, mws, p2c, or your own as module:Class"),
+        ("--policy", "round", "unknown policy 'round'; known: hash, jsq, mws, mws-published, p2c, or your own"),
         ("--strategy", "hope", "unknown strategy 'hope'; known: bounded, live-and-let-die, no-failures, "),
         ("--strategy", "bounded", "strategy 'bounded' needs a percentile, such as bounded:99 or bounded:99.9"),
         ("--strategy", "bounded:101", "'bounded:101': the percentile is 101: it must be above 0 and at most 100"),

@@ -72,7 +72,7 @@ def test_it_is_found_and_guarded(folder: Path, name: str) -> None:
         ("strangers:Broken", "policy 'strangers:Broken' cannot be made: RuntimeError: no luck"),
         ("strangers:Empty", "is no policy: it lacks vm_joined, vm_usable, vm_left, arrived, completed, place"),
         (":Own", "policy ':Own' is not of the form module:Class"),
-        ("unheard", "known: announced, hash, jsq, mws, p2c, or your own as module:Class"),
+        ("unheard", "known: announced, hash, jsq, mws, mws-published, p2c, or your own as module:Class"),
     ],
 )
 def test_what_cannot_be_found_is_refused_before_anything_starts(

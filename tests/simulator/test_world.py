@@ -19,7 +19,7 @@ from simulator.sweep import Point, scenario_of, sweep
 from simulator.world import Result, World
 
 # Of one course: it changes only where what is decided, or simulated, or measured of the benchmarks, is meant to.
-GOLDEN = "f6006968d261c612f68fa7289cb76e97"
+GOLDEN = "9693a65aba9120022ae06c8e532c1fec"
 
 
 def run(scenario: Scenario) -> Result:
@@ -38,6 +38,18 @@ def test_the_same_scenario_takes_the_same_course() -> None:
     assert first == again
     assert first["digest"] == GOLDEN
     assert other["digest"] != GOLDEN
+
+
+def test_the_active_cluster_swings_within_the_published_totals() -> None:
+    means = []
+    for seed in range(1, 9):
+        vms = clusters.active(seed=seed, window_s=1200.0)
+        moments = sorted({at_s for vm in vms for at_s, _ in vm.life.steps})
+        totals = [sum(next(n for at, n in reversed(vm.life.steps) if at <= at_s) for vm in vms) for at_s in moments]
+        assert all(104 <= total <= 204 for total in totals)
+        assert all(6 <= cores <= 32 for vm in vms for _, cores in vm.life.steps)
+        means.append(sum(totals) / len(totals))
+    assert 144 <= sum(means) / len(means) <= 174, "about the middle of the range"
 
 
 def test_policies_get_the_same_calls() -> None:

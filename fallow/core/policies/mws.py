@@ -14,6 +14,16 @@ memory limit is 256 MB: demand = 2 x 2 x 1.5 = 6 calls at once = 3 cores and 153
 h2 alone covers 2.0 of 3 cores, h2 and h1 cover 7.0: the smallest sufficient set reaches to step 3, next = 3. With
 k <= 3 the walk stops there; the call goes to h1, the lowest score, and k becomes 3.
 
+Warm first. That is the published rule, registered as `mws-published`. `mws` adds three things to it, since at half load
+a home is often busy for a second and every such second would scatter its functions (docs/decisions/0014):
+- a VM where the action is likely warm (it took a call of it in the last ten minutes) fits up to 0.9 of its cores, which
+  is what its invoker admits, and not only up to 0.7;
+- a likely cold start counts as 1.0 in the score, in the choice among those that fit and among busy ones;
+- a VM's CPU counts as used as far as calls in flight there are expected to use it, even if less was measured: what is
+  measured ends at what the VM has, so one with twice the load it can carry would look like one that is just full.
+Example: above, h7 took f's last call and has 4 cores, 2.9 of them used: 0.9 x 4 - 2.9 = 0.7 >= 0.5, it fits. Its score
+is 1.04 + 0.36 = 1.40, that of h1, cold, 0.29 + 1.0 = 1.29: h1 still takes the call. With 2.4 used it is 1.21: h7 does.
+
 No VM large enough. Where every VM is too small for the estimate even when idle, the source sends each call to the least
 busy VM of all, and the function's containers are scattered. So then the choice is made once more as if the call needed
 half of what the largest VM gives, and stays near home; it is still called an overload, so another kind of VM that is
@@ -33,7 +43,8 @@ Caveats.
 
 Source: Zhang et al., "Faster and Cheaper Serverless Computing on Harvested Resources", SOSP 2021. Departures: positions
 are hashes, not drawn by lot; used resources include this controller's own bookings, so bursts do not herd to one VM; a
-VM with exactly cap_f cores fits; a full VM is not usable; what is larger than every VM stays near home.
+VM with exactly cap_f cores fits; a full VM is not usable; what is larger than every VM stays near home; `mws`, and not
+`mws-published`, puts warm VMs first.
 """
 
 from __future__ import annotations
@@ -41,6 +52,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from fallow.core.demand import Demand, Estimate
@@ -56,54 +68,25 @@ from fallow.core.policies.base import (
     VmView,
     register,
 )
+from fallow.core.policies.worker_set import Warmth, WorkerSet
 from fallow.core.ring import Ring, action_position
 
 HEADROOM = 0.7  # of a VM's capacity is given to calls; the rest absorbs what changes between two reports
 OVERSIZE_SHARE = 0.5  # of what the largest VM gives is what a call that needs more is placed by
-SHRINK_AFTER_S = 30.0  # between two shrinks of a set
-
-
-class WorkerSet:
-    """The size k of one action's set on one ring, and the home it counts from."""
-
-    __slots__ = ("_shrunk_s", "home", "size", "version")
-
-    def __init__(self) -> None:
-        self.home: VmId | None = None  # None = not placed yet
-        self.size = 1
-        self.version = 0  # counts the changes
-        self._shrunk_s = -math.inf
-
-    def update(self, next_size: int, *, home: VmId, computed_from: int, now_s: float) -> bool:
-        """Take in the smallest sufficient size found by a walk; False = the walk saw an older version and is dropped.
-
-        A new home takes the size as it is, a larger size is taken at once, a smaller one `SHRINK_AFTER_S` after the
-        last shrink.
-        """
-        if computed_from != self.version:
-            return False
-        if home != self.home:
-            self.home = home
-        elif next_size == self.size:
-            return True
-        elif next_size < self.size:
-            if now_s - self._shrunk_s < SHRINK_AFTER_S:
-                return True
-            self._shrunk_s = now_s
-        self.size = next_size
-        self.version += 1
-        return True
+WARM_HEADROOM = 0.9  # where it is likely warm: up to what an invoker admits (PoolLimits.cpu_fraction)
+COLD = 1.0  # what a likely cold start adds to a score: as if the whole VM were busy
 
 
 class _Placed:
-    """What MWS keeps of one action: its demand, and per kind its worker set and where its walk begins."""
+    """What MWS keeps of one action: its demand, where it is likely warm, its worker sets and where walks begin."""
 
-    __slots__ = ("demand", "position", "sets", "starts")
+    __slots__ = ("demand", "position", "sets", "starts", "warmth")
 
     def __init__(self, action: ActionKey) -> None:
         self.position = action_position(action)
         self.demand = Demand()
         self.sets = {kind: WorkerSet() for kind in VmKind}
+        self.warmth = Warmth()
         self.starts = dict.fromkeys(VmKind, (-1, 0))  # (ring version it was computed for, index)
 
     def start(self, kind: VmKind, ring: Ring) -> int:
@@ -126,6 +109,7 @@ class _Need(NamedTuple):
     memory_mb: float
     demand_cpu: float
     demand_mb: float
+    warm: AbstractSet[VmId] | None  # None = warm VMs do not come first
 
 
 class _Walk(NamedTuple):
@@ -149,10 +133,11 @@ def _walk(
 
     One long function: an overload looks at every VM, and a function call for each would dominate the cost.
     """
-    cpu_f, cap_f, mem_f, kind = need.one.cpu_cores, need.one.cap_cores, need.memory_mb, need.kind
+    cpu_f, cap_f, mem_f, kind, warm = need.one.cpu_cores, need.one.cap_cores, need.memory_mb, need.kind, need.warm
     best_fit: VmView | None = None
     best_busy: VmView | None = None
-    best_score = math.inf
+    best_score = best_rank = math.inf
+    headroom, cold = HEADROOM, 0.0
     sum_cpu = sum_mb = most_cores = 0.0
     step = next_size = 0
     count = len(ids)
@@ -164,17 +149,22 @@ def _walk(
             continue
         step += 1
         cores, used_cpu, used_mb = capacity.cpu_cores, used.cpu_cores, used.memory_mb
+        if warm is not None:
+            headroom, cold = (WARM_HEADROOM, 0.0) if vm.id in warm else (HEADROOM, COLD)
+            if vm.booked.cpu_cores > used_cpu:
+                used_cpu = vm.booked.cpu_cores
         cpu, memory = HEADROOM * cores, HEADROOM * capacity.memory_mb
         score = used_cpu / cpu + used_mb / memory if cpu > 0 and memory > 0 else NO_CAPACITY
-        fits = cpu - used_cpu >= cpu_f and memory - used_mb >= mem_f and cores >= cap_f
+        room_cpu, room_mb = headroom * cores - used_cpu, memory - used_mb
+        fits = room_cpu >= cpu_f and room_mb >= mem_f and cores >= cap_f
         if fits:
-            sum_cpu += cpu - used_cpu
-            sum_mb += memory - used_mb
-            if best_fit is None or score < best_score:
-                best_fit, best_score = vm, score
+            sum_cpu += room_cpu
+            sum_mb += room_mb
+            if best_fit is None or score + cold < best_rank:
+                best_fit, best_score, best_rank = vm, score, score + cold
         elif best_fit is None:
-            if score < best_score:
-                best_busy, best_score = vm, score
+            if score + cold < best_rank:
+                best_busy, best_score, best_rank = vm, score, score + cold
             if cores > most_cores:
                 most_cores = cores
         if step <= CONSIDERED_KEPT:
@@ -197,7 +187,15 @@ def _why_busy(vm: VmView, need: _Need) -> str:
         return f"is too small: may use {one.cap_cores:.3g} cores, the VM has {capacity.cpu_cores:.3g}"
     if memory_mb < need.memory_mb:
         return f"is too small: needs {need.memory_mb:g} MB, the VM gives {memory_mb:.0f}"
-    return "CPU is busy" if cores - vm.used.cpu_cores < one.cpu_cores else "memory is taken"
+    return "CPU is busy" if _room_cpu(vm, need) < one.cpu_cores else "memory is taken"
+
+
+def _room_cpu(vm: VmView, need: _Need) -> float:
+    """As the walk counts it."""
+    if need.warm is None:
+        return HEADROOM * vm.capacity.cpu_cores - vm.used.cpu_cores
+    headroom = WARM_HEADROOM if vm.id in need.warm else HEADROOM
+    return headroom * vm.capacity.cpu_cores - max(vm.used.cpu_cores, vm.booked.cpu_cores)
 
 
 class Mws:
@@ -205,7 +203,11 @@ class Mws:
 
     name = "mws"
 
-    def __init__(self) -> None:
+    def __init__(self, *, warm_first: bool = True) -> None:
+        """`warm_first` = False: as published."""
+        self._warm_first = warm_first
+        if not warm_first:
+            self.name = "mws-published"
         self._rings = {kind: Ring() for kind in VmKind}
         self._kinds: dict[VmId, VmKind] = {}
         self._actions: OrderedDict[tuple[str, str], _Placed] = OrderedDict()  # called longest ago first
@@ -248,7 +250,8 @@ class Mws:
         workers = placed.sets[kind]
         seen_version = workers.version
         start = placed.start(kind, self._rings[kind])
-        need = _need(placed.demand, spec, view.controllers, now_s)
+        warm = placed.warmth.vms(now_s) if self._warm_first else None
+        need = _need(placed.demand, spec, view.controllers, warm, now_s)
         considered: list[Considered] = []
         walk = _walk(ids, start, workers.size, need, view, considered)
         if walk.step == 0:
@@ -261,10 +264,15 @@ class Mws:
             near = _walk(ids, start, workers.size, smaller, view, [])
             if near.best_fit is not None:
                 workers.update(near.next or near.step, home=ids[start], computed_from=seen_version, now_s=now_s)
-                return _oversize(near.best_fit, near.best_score, need, considered, kind)
+                oversize = _oversize(near.best_fit, near.best_score, need, considered, kind)
+                placed.warmth.placed(near.best_fit.id, now_s)
+                return oversize
         next_size = walk.next or walk.step  # unset: the cluster cannot hold the demand
         workers.update(next_size, home=ids[start], computed_from=seen_version, now_s=now_s)
-        return _decision(walk, need, considered, workers.size)
+        decision = _decision(walk, need, considered, workers.size)
+        if decision.vm_id is not None:
+            placed.warmth.placed(decision.vm_id, now_s)
+        return decision
 
     def _placed(self, namespace: str, name: str) -> _Placed:
         placed = self._actions.get((namespace, name))
@@ -275,7 +283,7 @@ class Mws:
         return placed
 
 
-def _need(demand: Demand, spec: ActionSpec, controllers: int, now_s: float) -> _Need:
+def _need(demand: Demand, spec: ActionSpec, controllers: int, warm: AbstractSet[VmId] | None, now_s: float) -> _Need:
     one = demand.estimate
     running = demand.rate_per_s(now_s) * controllers * one.time_s
     return _Need(
@@ -284,6 +292,7 @@ def _need(demand: Demand, spec: ActionSpec, controllers: int, now_s: float) -> _
         memory_mb=spec.memory_mb,
         demand_cpu=running * one.cpu_cores,
         demand_mb=running * spec.memory_mb,
+        warm=warm,
     )
 
 
@@ -305,10 +314,11 @@ def _decision(walk: _Walk, need: _Need, considered: list[Considered], size: int)
     fits = walk.best_fit is not None
     chosen = walk.best_fit or walk.best_busy
     assert chosen is not None, "a walk that saw a VM has a best one"
+    warm = "likely warm, " if need.warm is not None and chosen.id in need.warm else ""
     if fits:
-        reason = f"fits: smallest score of {walk.step} looked at, worker set of {size}"
+        reason = f"fits: {warm}smallest score of {walk.step} looked at, worker set of {size}"
     else:
-        reason = f"overload: least busy of {walk.step}, none fits"
+        reason = f"overload: {warm}least busy of {walk.step}, none fits"
     return _placed_on(chosen, fits, walk.best_score, need, considered, reason)
 
 
@@ -333,4 +343,9 @@ def _make(rng: Rng) -> Policy:
     return Mws()
 
 
+def _make_published(rng: Rng) -> Policy:
+    return Mws(warm_first=False)
+
+
 register(Mws.name, _make)
+register("mws-published", _make_published)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SAMPLES = 5  # one-second samples of the VM's use that count
+SAMPLES = 5  # one-second samples of the VM's memory that count
 STARTS_PER_CALL = 2  # a failed container start is tried once more
 PREWARM_RETRY_S = 5.0  # after a failed start ahead of time
 

@@ -20,10 +20,10 @@ class ShrinkWatch:
     def queue_empty(self, cores: float) -> None:
         self._cores_most, self._demand_cores = cores, 0.0
 
-    def cores_measured(self, before: float, cores: float, *, peak_cores: float, queue: CallQueue) -> None:
-        """The VM's cores now; `peak_cores` was measured with those before. O(queue) where it grew, else O(1)."""
+    def cores_measured(self, before: float, cores: float, *, used_cores: float, queue: CallQueue) -> None:
+        """The VM's cores now; `used_cores` was measured with those before. O(queue) where it grew, else O(1)."""
         if cores < before:
-            self._demand_cores = max(self._demand_cores, peak_cores)
+            self._demand_cores = max(self._demand_cores, used_cores)
         elif cores > before:
             self._cores_most = max(self._cores_most, cores)
             for call in queue.turns():
@@ -36,7 +36,7 @@ class ShrinkWatch:
         *,
         cores: float,
         cpu_fraction: float,
-        peak_cores: float,
+        used_cores: float,
         room_mb: float,
         starts: int,
     ) -> list[Waited]:
@@ -48,7 +48,7 @@ class ShrinkWatch:
         """
         if cores >= self._cores_most:
             return []
-        demand_cores, cap_cores = max(peak_cores, self._demand_cores), table.cap_cores
+        demand_cores, cap_cores = max(used_cores, self._demand_cores), table.cap_cores
         warm_taken: set[CodeKey] = set()
         held: list[Waited] = []
         for call in queue.turns():

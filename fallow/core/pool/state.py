@@ -4,10 +4,11 @@
 else a prewarmed one of the same kind and memory, else one that is starting and that no call waits for, else a new one.
 A container never changes its action. Every container serves one call at a time, whatever `ActionSpec.concurrency` says.
 
-**Admission** (after the prototype of Zhang et al., SOSP 2021, which queues what does not fit). CPU: the largest of the
-last five one-second samples is at most `cpu_fraction` of the cores. The samples speak of calls that may be gone, so the
-sum of `cap_cores` of what runs or starts bounds them: a VM whose burst is over starts again at once, not five seconds
-later. Memory: max(largest of five samples, what all containers hold) + need <= memory. A container that runs or starts
+**Admission** (after the prototype of Zhang et al., SOSP 2021, which queues what does not fit). CPU: the last one-second
+sample is at most `cpu_fraction` of the cores, or the sum of `cap_cores` of what runs or starts is: the sample may speak
+of calls that are gone. The prototype asks the largest of five samples; then one busy second shuts a VM for five, and
+at a mean use of 80 % there is nearly always one (docs/decisions/0014). Memory, which does not come and go like that:
+max(largest of five samples, what all containers hold) + need <= memory. A container that runs or starts
 holds its limit, an idle one what it was measured to have resident (its limit until then), which is a tenth or less: so
 many more stay warm than limits alone would leave room for. A call that wakes one needs the difference. The oldest idle
 ones are destroyed to make room; their memory is free once `ContainerDestroyed` says so. Where nothing runs or starts,
@@ -64,8 +65,8 @@ class PoolState:
         self._ledger = PoolLedger()
         self._memory = PoolMemory(self._ledger)
         self._capacity = Resources(cpu_cores=0.0, memory_mb=0.0)
-        self._samples: deque[Resources] = deque(maxlen=SAMPLES)
-        self._cpu_peak_cores = 0.0
+        self._cpu_cores = 0.0  # in use in the last second measured
+        self._memory_samples: deque[float] = deque(maxlen=SAMPLES)  # MB
         self._draining = False
         self._prewarm_after_s = 0.0
         self._now_s = 0.0
@@ -255,14 +256,13 @@ class PoolState:
         self._shrinks.cores_measured(
             self._capacity.cpu_cores,
             event.capacity.cpu_cores,
-            peak_cores=self._cpu_peak_cores,
+            used_cores=self._cpu_cores,
             queue=self._ledger.queue,
         )
         self._capacity = event.capacity
-        self._samples.append(event.used)
-        self._cpu_peak_cores = max(sample.cpu_cores for sample in self._samples)
-        memory_peak_mb = max(sample.memory_mb for sample in self._samples)
-        self._memory.measured(event.capacity.memory_mb, memory_peak_mb, event.idle_mb)
+        self._cpu_cores = event.used.cpu_cores
+        self._memory_samples.append(event.used.memory_mb)
+        self._memory.measured(event.capacity.memory_mb, max(self._memory_samples), event.idle_mb)
 
     def _on_notice(self, event: NoticeChanged) -> None:
         self._draining = event.left_s is not None
@@ -374,7 +374,7 @@ class PoolState:
     def _cpu_open(self) -> bool:
         limit_cores = self._limits.cpu_fraction * self._capacity.cpu_cores
         self._cpu_was_open = (
-            self._cpu_peak_cores <= limit_cores and self._capacity.cpu_cores > 0
+            self._cpu_cores <= limit_cores and self._capacity.cpu_cores > 0
         ) or self._ledger.containers.cap_cores <= limit_cores
         return self._cpu_was_open
 
@@ -385,7 +385,7 @@ class PoolState:
             table,
             cores=self._capacity.cpu_cores,
             cpu_fraction=limits.cpu_fraction,
-            peak_cores=self._cpu_peak_cores,
+            used_cores=self._cpu_cores,
             room_mb=self._memory.room_mb() + table.idle_mb,
             starts=limits.max_starts - table.starting_count,
         )

@@ -86,8 +86,10 @@ def test_bookings_count_until_a_report_has_seen_them() -> None:
 
 def test_a_burst_spreads_over_vms_before_any_report() -> None:
     rig = Rig("h1", "h2")
-    used = [i.vm_id for n in range(10) for i in rig.arrive(f"c{n}") if isinstance(i, Dispatch)]
-    assert used.count(H1) == used.count(H2) == 5
+    used = [i.vm_id for n in range(20) for i in rig.arrive(f"c{n}") if isinstance(i, Dispatch)]
+    assert len(set(used[:7])) == 1, "0.9 of its eight cores fill up at home"
+    assert set(used[7:12]) == {H1, H2} - set(used[:7]), "then 0.7 of the other's"
+    assert used.count(H1) == used.count(H2) == 10
 
 
 def test_a_returned_dispatch_keeps_its_number_and_goes_elsewhere() -> None:

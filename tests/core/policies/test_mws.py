@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from fallow.core.demand import UNKNOWN, Estimate
 from fallow.core.model import ActionKey, Resources, VmId, VmKind
 from fallow.core.policies.base import ClusterView, Sample, VmView, make_policy, policies
-from fallow.core.policies.mws import CONSIDERED_KEPT, SHRINK_AFTER_S, Mws, WorkerSet
+from fallow.core.policies.mws import CONSIDERED_KEPT, Mws
+from fallow.core.policies.worker_set import SHRINK_AFTER_S, Warmth, WorkerSet
 from fallow.core.ring import action_position, position_of
 from support.policies import PYTHON, FakeCluster, make_call, make_vm
 
 HARVEST, REGULAR = VmKind.HARVEST, VmKind.REGULAR
 
 
-def make_mws(cluster: FakeCluster) -> Mws:
-    policy = Mws()
+def make_mws(cluster: FakeCluster, *, warm_first: bool = True) -> Mws:
+    policy = Mws(warm_first=warm_first)
     for vm in cluster.views.values():
         policy.vm_joined(vm.id, vm.kind, 0.0)
         policy.vm_usable(vm.id, vm.usable, 0.0)
@@ -53,9 +54,18 @@ class Reference:
 
 
 def reference(
-    walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
+    walk: list[VmView],
+    k: int,
+    need: Estimate,
+    mem_f: float,
+    demand_cpu: float,
+    demand_mb: float,
+    warm: set[VmId] | None,
 ) -> Reference:
-    """The pseudo code of the choice, line by line. `walk` are the VMs in ring order from home, unusable ones too."""
+    """The pseudo code of the choice, line by line. `walk` are the VMs in ring order from home, unusable ones too.
+
+    `warm` are those where the action is likely warm, with our additions that put them first; None = as published.
+    """
     workers = [w for w in walk if w.usable and PYTHON in w.runtimes and w.capacity.memory_mb >= mem_f]
     n, nxt = len(workers), None
     best_fit: VmView | None = None
@@ -63,12 +73,16 @@ def reference(
     a_cpu = a_mb = 0.0
     looked_at: list[VmId] = []
 
+    def used_cpu(w: VmView) -> float:
+        return w.used.cpu_cores if warm is None else max(w.used.cpu_cores, w.booked.cpu_cores)
+
     def score(w: VmView) -> float:
-        return w.used.cpu_cores / (0.7 * w.capacity.cpu_cores) + w.used.memory_mb / (0.7 * w.capacity.memory_mb)
+        cold = 0.0 if warm is None or w.id in warm else 1.0
+        return used_cpu(w) / (0.7 * w.capacity.cpu_cores) + w.used.memory_mb / (0.7 * w.capacity.memory_mb) + cold
 
     for step, w in enumerate(workers, 1):
         looked_at.append(w.id)
-        avail_cpu = 0.7 * w.capacity.cpu_cores - w.used.cpu_cores
+        avail_cpu = (0.9 if warm and w.id in warm else 0.7) * w.capacity.cpu_cores - used_cpu(w)
         avail_mb = 0.7 * w.capacity.memory_mb - w.used.memory_mb
         if avail_cpu >= need.cpu_cores and avail_mb >= mem_f and w.capacity.cpu_cores >= need.cap_cores:
             a_cpu, a_mb = a_cpu + avail_cpu, a_mb + avail_mb
@@ -88,17 +102,23 @@ def reference(
 
 
 def reference_with_oversize(
-    walk: list[VmView], k: int, need: Estimate, mem_f: float, demand_cpu: float, demand_mb: float
+    walk: list[VmView],
+    k: int,
+    need: Estimate,
+    mem_f: float,
+    demand_cpu: float,
+    demand_mb: float,
+    warm: set[VmId] | None,
 ) -> Reference:
-    """The pseudo code, and our one addition to it: what is larger than every VM is placed by half of the largest."""
-    plain = reference(walk, k, need, mem_f, demand_cpu, demand_mb)
+    """The pseudo code, and our addition to it: what is larger than every VM is placed by half of the largest."""
+    plain = reference(walk, k, need, mem_f, demand_cpu, demand_mb, warm)
     if plain.chosen is None or plain.fits:
         return plain
     most = max(w.capacity.cpu_cores for w in walk if w.id in plain.looked_at)
     if need.cpu_cores <= 0.7 * most and need.cap_cores <= most:
         return plain
     half = replace(need, cpu_cores=min(need.cpu_cores, 0.5 * 0.7 * most), cap_cores=min(need.cap_cores, most))
-    near = reference(walk, k, half, mem_f, demand_cpu, demand_mb)
+    near = reference(walk, k, half, mem_f, demand_cpu, demand_mb, warm)
     return replace(near, fits=False, looked_at=plain.looked_at) if near.fits else plain
 
 
@@ -111,6 +131,7 @@ vm_views = st.builds(
     used_mb=st.sampled_from([0.0, 128.0, 300.0, 3000.0]),
     usable=st.booleans(),
     runtimes=st.sampled_from([(PYTHON,), (PYTHON, "nodejs:20"), (PYTHON,), ("nodejs:20",)]),
+    booked=st.sampled_from([0.0, 0.0, 1.5, 9.0]),
 )
 clusters = st.lists(vm_views, max_size=20, unique_by=lambda vm: vm.id)
 
@@ -121,17 +142,25 @@ clusters = st.lists(vm_views, max_size=20, unique_by=lambda vm: vm.id)
     ),
     controllers=st.integers(1, 3),
     memory_mb=st.sampled_from([128, 256, 1024]),
+    warm_first=st.booleans(),
+    step_s=st.sampled_from([20.0, 400.0]),
 )
 def test_choice_equals_the_pseudo_code(
-    steps: list[tuple[list[VmView], int, float, float]], controllers: int, memory_mb: int
+    steps: list[tuple[list[VmView], int, float, float]],
+    controllers: int,
+    memory_mb: int,
+    warm_first: bool,
+    step_s: float,
 ) -> None:
     call = make_call(memory_mb=memory_mb)
     action = call.action.key
-    policy = Mws()
+    policy = Mws(warm_first=warm_first)
+    placed_s: dict[VmId, float] = {}
     now_s = 0.0
     size, home, shrunk_s = 1, None, -math.inf
     for vms, arrivals, cpu_cores, exec_s in steps:
-        now_s += 20.0
+        now_s += step_s
+        warm = {i for i, at_s in placed_s.items() if now_s - at_s <= 600.0} if warm_first else None
         cluster = FakeCluster(vms, controllers)
         for vm_id in list(policy._kinds):
             policy.vm_left(vm_id, now_s)
@@ -145,12 +174,14 @@ def test_choice_equals_the_pseudo_code(
         running = placed.demand.rate_per_s(now_s) * controllers * need.time_s
         k = size
         walk = [cluster.views[i] for i in in_ring_order(cluster, action)]
-        expected = reference_with_oversize(walk, k, need, memory_mb, running * need.cpu_cores, running * memory_mb)
+        demand = (running * need.cpu_cores, running * memory_mb)
+        expected = reference_with_oversize(walk, k, need, memory_mb, *demand, warm)
 
         decision = policy.place(call, HARVEST, cluster, now_s)
 
         assert decision.vm_id == expected.chosen
         if expected.chosen is not None:
+            placed_s[expected.chosen] = now_s
             assert decision.fits == expected.fits
             kept = [seen.vm_id for seen in decision.considered]
             assert kept[:CONSIDERED_KEPT] == expected.looked_at[:CONSIDERED_KEPT]
@@ -196,6 +227,50 @@ def test_the_worked_example_of_the_docstring() -> None:
     assert decision.reason == "fits: smallest score of 3 looked at, worker set of 3"
     assert (decision.cpu_cores, decision.memory_mb, decision.cap_cores) == (0.5, 256, 1.0)
     assert policy.worker_set_size(action, HARVEST) == 3
+
+
+@pytest.mark.parametrize(
+    ("used", "warm_first", "chosen"), [(2.9, True, 2), (2.4, True, 1), (2.4, False, 2)], ids=["cold", "warm", "plain"]
+)
+def test_a_warm_vm_comes_first_unless_it_is_far_busier(used: float, warm_first: bool, chosen: int) -> None:
+    """The docstring's second example: f ran on the second VM, which has 4 cores by now."""
+    call = make_call()
+    action = call.action.key
+    homes = in_ring_order(FakeCluster([make_vm(f"h{n}") for n in range(4)]), action)
+    busy = make_vm(homes[0], cores=4.0, used=3.9, used_mb=2048.0)
+    idle, gone = make_vm(homes[2], cores=8.0, used=0.6, used_mb=1024.0), make_vm(homes[3], usable=False)
+    before = FakeCluster([busy, make_vm(homes[1], cores=4.0), replace(idle, usable=False), gone])
+    policy = make_mws(before, warm_first=warm_first)
+    feed(policy, action, arrivals=18, cpu_cores=0.5, exec_s=1.5, until_s=20.0)
+    assert policy.place(call, HARVEST, before, 20.0).vm_id == homes[1]
+    policy.vm_usable(homes[2], True, 20.0)
+    after = FakeCluster([busy, make_vm(homes[1], cores=4.0, used=used, used_mb=2048.0), idle, gone], controllers=2)
+
+    decision = policy.place(call, HARVEST, after, 20.0)
+
+    assert decision.vm_id == homes[chosen]
+    assert decision.fits
+    assert ("likely warm" in decision.reason) == (chosen == 1)
+
+
+def test_ten_minutes_after_its_last_call_a_vm_counts_as_cold() -> None:
+    warmth = Warmth()
+    warmth.placed(VmId("h1"), 0.0)
+    warmth.placed(VmId("h2"), 1.0)
+    warmth.placed(VmId("h1"), 2.0)
+    assert {VmId("h1"), VmId("h2")} <= set(warmth.vms(601.0))
+    assert set(warmth.vms(602.0)) == {"h1"}
+    assert not set(warmth.vms(602.1))
+
+
+def test_calls_in_flight_count_beyond_what_can_be_measured() -> None:
+    """Both VMs are measured at all they have; the second has three times the calls it can carry."""
+    vms = [make_vm("h1", cores=4.0, used=4.0, booked=4.0), make_vm("h2", cores=4.0, used=3.9, booked=12.0)]
+    cluster = FakeCluster(vms)
+    chosen = {
+        first: make_mws(cluster, warm_first=first).place(make_call(), HARVEST, cluster, 0.0) for first in (True, False)
+    }
+    assert (chosen[True].vm_id, chosen[False].vm_id) == ("h1", "h2")
 
 
 def test_unknown_action_goes_home_and_books_a_core() -> None:
