@@ -568,3 +568,19 @@ def test_active_memory_leaves_out_idle_and_destroyed_containers() -> None:
     story.ended(1, "x1")
     story.ended(2, "x2", keep=False)
     assert (story.pool.reserved_mb, story.pool.active_mb) == (768, 256)
+
+
+def test_a_queued_call_takes_a_prewarmed_container_while_no_other_may_start() -> None:
+    story = Story(cores=1, max_starts=1, prewarm=(("python:3", 256, 1),))
+    assert story.tick(0.25) == [start(1, prewarm=True)]
+    story.started(1)
+    story.runs(("x1", 2), action="b", mb=128)
+    story.ended(2, "x1")
+    assert story.run("x2", "c", mb=512) == [start(3, 512)]
+    story.tell(CancelRequested(activation_id=ActivationId("x2"), attempt=1))  # its container starts all the same
+    assert story.run("x3", "b", mb=128) == [go(2, "x3")]
+    story.measure(cores=1, cpu=1)
+    assert story.run("x4", "d", mb=128) == []
+    assert story.run("x5") == []
+    assert story.ended(2, "x3") == [go(1, "x5", init=True, prewarmed=True)]
+    assert story.pool.queued == 1
