@@ -116,7 +116,8 @@ class PoolState:
         return [(call.controller_id, call.activation_id, call.attempt) for call in self._ledger.calls.values()]
 
     def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]:
-        """What to do now. O(1) where nothing waits, else O(calls that wait) at most."""
+        """What to do now. O(1) where nothing waits; O(calls that wait) only where one of them gets something (`placing`),
+        or where a shrink may keep them waiting."""
         self._now_s = self._ledger.now_s = now_s
         self._ledger.queue.clock.advance(now_s)
         match event:
