@@ -116,8 +116,8 @@ class PoolState:
         return [(call.controller_id, call.activation_id, call.attempt) for call in self._ledger.calls.values()]
 
     def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]:
-        """What to do now. O(1) where nothing waits; O(calls that wait) only where one of them gets something (`placing`),
-        or where a shrink may keep them waiting."""
+        """What to do now. O(1) where nothing waits; O(calls that wait) only where one of them gets something or
+        memory is kept for it (`placing`), or a shrink may keep some of them waiting (`shrink`)."""
         self._now_s = self._ledger.now_s = now_s
         self._ledger.queue.clock.advance(now_s)
         match event:
@@ -290,7 +290,8 @@ class PoolState:
     def _schedule(self) -> None:
         """Start every queued call that may start, in the order of the module's text, and note why the others wait."""
         queue = self._ledger.queue
-        self._placing.start_queued(self._cpu_open)
+        if len(queue) > 0:
+            self._placing.start_queued(self._cpu_open)
         if len(queue) == 0:
             queue.clock.set(None)
             self._shrinks.queue_empty(self._capacity.cpu_cores)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
@@ -244,6 +244,9 @@ class PoolMachine(RuleBasedStateMachine):
     def measure(
         self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]
     ) -> None:
+        self.report(cores, memory_mb, cpu, used_mb, idle)
+
+    def report(self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]) -> None:
         self.capacity_mb = memory_mb
         world = self.world
         resting = [(world.idle[i % len(world.idle)], mb) for i, mb in idle] if world.idle else []
@@ -303,17 +306,36 @@ TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=50, dea
 
 
 class DeepQueueMachine(PoolMachine):
-    """With many calls of many actions in the queue, as under overload."""
+    """A VM that works all the time, with many calls of many actions in its queue: never drained, its CPU often open."""
 
     limits = PoolLimits(
-        queue_calls=60, queue_bytes=1_000_000, keep_alive_s=20.0, max_starts=3, prewarm=(("python:3", 128, 1),)
+        queue_calls=60, queue_bytes=1_000_000, keep_alive_s=20.0, max_starts=2, prewarm=(("python:3", 128, 1),)
     )
+
+    @initialize(cores=st.sampled_from((4.0, 8.0)), memory_mb=st.sampled_from((1024.0, 2048.0, 4096.0)))
+    def has_capacity(self, cores: float, memory_mb: float) -> None:
+        self.report(cores, memory_mb, 0.0, 0.0, [])
 
     @rule(actions=st.lists(st.sampled_from(ACTIONS), min_size=4, max_size=16))
     def burst(self, actions: list[ActionSpec]) -> None:
         for action in actions:
             self.request(action, 1, 1.0)
 
+    @rule(
+        cores=st.sampled_from((2.0, 8.0)),
+        memory_mb=st.sampled_from((1024.0, 2048.0, 4096.0)),
+        cpu=st.sampled_from((0.0, 0.5, 4.0)),
+        used_mb=st.sampled_from((0.0, 300.0, 1500.0)),
+        idle=st.lists(st.tuples(index, st.sampled_from((10.0, 100.0, 1000.0))), max_size=3),
+    )
+    def measure(
+        self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]
+    ) -> None:
+        self.report(cores, memory_mb, cpu, used_mb, idle)
+
+    def notice(self, left_s: float | None) -> None:
+        raise AssertionError("this VM is not drained")
+
 
 TestDeepQueue = DeepQueueMachine.TestCase
-TestDeepQueue.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestDeepQueue.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
