@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from fallow.core.lifecycle import ContainerEvent, ContainerLifecycle, ContainerState
 from fallow.core.model import ContainerId
-from fallow.core.pool.queue import PoolCall
-
-Stock = tuple[str, int]  # kind and memory_mb: what a container without code is told apart by
-CodeKey = tuple[str, str, str]  # ActionSpec.container_key: namespace, name, revision
+from fallow.core.pool.queue import CodeKey, PoolCall, Stock
 
 IDLE = (ContainerState.PREWARMED, ContainerState.READY)
 
@@ -119,6 +116,12 @@ class ContainerTable:
         containers = self._ready.get(code_key)
         return containers[next(reversed(containers))] if containers else None
 
+    def warm_among(self, code_keys: Collection[CodeKey]) -> list[CodeKey]:
+        """Those that an idle container holds the code of. O(the fewer of both)."""
+        if len(self._ready) < len(code_keys):
+            return [key for key in self._ready if key in code_keys]
+        return [key for key in code_keys if key in self._ready]
+
     def prewarmed(self, stock: Stock) -> Container | None:
         containers = self._prewarmed.get(stock)
         return containers[next(iter(containers))] if containers else None
@@ -152,7 +155,7 @@ class ContainerTable:
 
     def take(self, container: Container, call: PoolCall) -> None:
         """Give an idle container a call. Raises ValueError where another action's code is in it."""
-        code_key = call.action.container_key
+        code_key = call.code_key
         if container.code_key not in (None, code_key):
             raise ValueError(f"container {container.id} holds {container.code_key}, the call needs {code_key}")
         self._leave_idle(container)

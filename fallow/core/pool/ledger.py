@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
 from fallow.core.model import ActivationId, ContainerId, ReturnReason
-from fallow.core.pool.containers import IDLE, CodeKey, Container, ContainerTable, Stock
+from fallow.core.pool.containers import IDLE, Container, ContainerTable
 from fallow.core.pool.events import (
     AbandonRun,
     DestroyContainer,
@@ -20,7 +20,7 @@ from fallow.core.pool.events import (
     RunInContainer,
     StartContainer,
 )
-from fallow.core.pool.queue import CallKey, CallQueue, PoolCall
+from fallow.core.pool.queue import CallKey, CallQueue, CodeKey, PoolCall, Stock
 from fallow.core.pool.waits import Waited
 
 
@@ -91,7 +91,7 @@ class PoolLedger:
         self._leave_queue(call)
         container.call = call
         call.container_id = container.id
-        self.awaiting.setdefault(call.action.container_key, {})[call.key] = call
+        self.awaiting.setdefault(call.code_key, {})[call.key] = call
         self.awaiting_count += 1
         if call.waited is None:
             call.waited = Waited()
@@ -99,10 +99,10 @@ class PoolLedger:
 
     def stop_awaiting(self, call: PoolCall) -> None:
         """The container that starts for it, if it still does, is anyone's."""
-        waiting = self.awaiting[call.action.container_key]
+        waiting = self.awaiting[call.code_key]
         del waiting[call.key]
         if not waiting:
-            del self.awaiting[call.action.container_key]
+            del self.awaiting[call.code_key]
         self.awaiting_count -= 1
         container = self.containers.get(call.container_id) if call.container_id is not None else None
         if container is not None:
@@ -153,8 +153,7 @@ class PoolLedger:
         may serve them. O(queue + containers)."""
         served = {c.code_key for c in self.containers if c.state in (ContainerState.READY, ContainerState.BUSY)}
         for call in self.queue.turns():
-            action = call.action
-            if (action.container_kind, action.memory_mb) == stock and action.container_key not in served:
+            if call.stock == stock and call.code_key not in served:
                 self.queue.remove(call, served=False)
                 self.fail(call, error, developer_error=developer_error)
 

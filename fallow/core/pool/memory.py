@@ -50,17 +50,20 @@ class PoolMemory:
         more_mb = idle.memory_mb - idle.held_mb
         return more_mb <= 0 or more_mb <= self.room_mb() - promised_mb or len(self._ledger.containers) == 1
 
-    def make_room(self, need_mb: float, promised_mb: float, *, first: bool, but: Container | None = None) -> float:
-        """Destroy the oldest idle containers, `but` one, as far as it helps. Returns what to keep for the call.
+    def is_hopeless(self, need_mb: float, *, promised_mb: float, but: Container | None = None) -> bool:
+        """Could not even all idle containers, `but` one, make room beside what is kept for calls that come before?
 
-        `promised_mb` is kept for calls that come before; `first` = all memory that becomes free is this call's.
+        Never where nothing runs or starts: no memory would become free by itself.
         """
         table = self._ledger.containers
+        spare_mb = table.idle_mb - (but.held_mb if but else 0)
         alone = table.busy_count == 0 and table.starting_count == 0
-        soon_mb = self._capacity_mb - (table.reserved_mb - table.destroying_mb) - promised_mb
-        lacking_mb = need_mb - soon_mb
-        if lacking_mb > table.idle_mb - (but.held_mb if but else 0) and not (first or alone):
-            return 0  # even so it would not fit: others may overtake
+        return self._lacking_mb(need_mb, promised_mb) > spare_mb and not alone
+
+    def make_room(self, need_mb: float, *, promised_mb: float, but: Container | None = None) -> None:
+        """Destroy the oldest idle containers, `but` one, until it fits. `promised_mb` is kept for calls before."""
+        table = self._ledger.containers
+        lacking_mb = self._lacking_mb(need_mb, promised_mb)
         while lacking_mb > 0 and (oldest := table.oldest_idle(but=but)) is not None:
             lacking_mb -= oldest.held_mb
             self._ledger.destroy(oldest, "its memory is needed")
@@ -69,4 +72,9 @@ class PoolMemory:
             self._pressure_relieved = True
             if (oldest := table.oldest_idle(but=but)) is not None:
                 self._ledger.destroy(oldest, "more memory is used than was reserved")
-        return need_mb
+
+    def _lacking_mb(self, need_mb: float, promised_mb: float) -> float:
+        """What is missing once those that are being destroyed are gone."""
+        table = self._ledger.containers
+        soon_mb = self._capacity_mb - (table.reserved_mb - table.destroying_mb) - promised_mb
+        return need_mb - soon_mb

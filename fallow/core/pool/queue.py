@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from fallow.core.model import ActionSpec, ActivationId, ContainerId, ControllerId
 from fallow.core.pool.waits import QueueClock, Waited
 
 CallKey = tuple[ActivationId, int]  # activation and attempt: an attempt is one call here
+Stock = tuple[str, int]  # kind and memory_mb: what a container without code is told apart by
+CodeKey = tuple[str, str, str]  # ActionSpec.container_key: namespace, name, revision
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -26,6 +29,12 @@ class PoolCall:
     failed_starts: int = 0
     cores_most: float = 0.0  # of the VM since the call came; kept up to date while it is queued
     waited: Waited | None = None  # None = it has not waited so far
+    code_key: CodeKey = field(init=False)  # of a warm container that could serve it
+    stock: Stock = field(init=False)  # of a new or prewarmed one
+
+    def __post_init__(self) -> None:
+        self.code_key = self.action.container_key
+        self.stock = (self.action.container_kind, self.action.memory_mb)
 
     @property
     def key(self) -> CallKey:
@@ -38,6 +47,7 @@ class CallQueue:
     def __init__(self) -> None:
         # Both dicts are ordered: the namespace whose turn is next comes first, and so does its oldest call.
         self._by_namespace: dict[str, dict[CallKey, PoolCall]] = {}
+        self._needs: dict[Stock, dict[CodeKey, int]] = {}
         self._calls = 0
         self._bytes = 0
         self.clock = QueueClock()
@@ -50,8 +60,15 @@ class CallQueue:
         """Size of the arguments of all that wait."""
         return self._bytes
 
+    @property
+    def needs(self) -> Mapping[Stock, Mapping[CodeKey, int]]:
+        """How many calls of each action wait, by the container that they need. In no order that means anything."""
+        return self._needs
+
     def add(self, call: PoolCall) -> None:
         self._by_namespace.setdefault(call.action.caller_namespace, {})[call.key] = call
+        actions = self._needs.setdefault(call.stock, {})
+        actions[call.code_key] = actions.get(call.code_key, 0) + 1
         self._calls += 1
         self._bytes += call.payload_bytes
         if call.waited is None:
@@ -71,6 +88,7 @@ class CallQueue:
         namespace = call.action.caller_namespace
         calls = self._by_namespace[namespace]
         del calls[call.key]
+        self._needed_no_more(call)
         self._calls -= 1
         self._bytes -= call.payload_bytes
         if call.waited is not None:
@@ -79,6 +97,14 @@ class CallQueue:
             del self._by_namespace[namespace]
         elif served:
             self._by_namespace[namespace] = self._by_namespace.pop(namespace)
+
+    def _needed_no_more(self, call: PoolCall) -> None:
+        actions = self._needs[call.stock]
+        actions[call.code_key] -= 1
+        if not actions[call.code_key]:
+            del actions[call.code_key]
+        if not actions:
+            del self._needs[call.stock]
 
     def __contains__(self, call: PoolCall) -> bool:
         return call.key in self._by_namespace.get(call.action.caller_namespace, {})
@@ -119,4 +145,8 @@ class CallQueue:
         assert len(calls) == self._calls
         assert sum(call.payload_bytes for call in calls) == self._bytes
         assert all(self._by_namespace.values())
+        needs: dict[Stock, Counter[CodeKey]] = {}
+        for call in calls:
+            needs.setdefault(call.stock, Counter())[call.code_key] += 1
+        assert needs == self._needs
         assert all(call.container_id is None for call in calls)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fallow.core.pool.containers import CodeKey, ContainerTable
-from fallow.core.pool.queue import CallQueue
+from fallow.core.pool.containers import ContainerTable
+from fallow.core.pool.queue import CallQueue, CodeKey
 from fallow.core.pool.waits import Waited
 
 
@@ -55,7 +55,7 @@ class ShrinkWatch:
             limit_cores = cpu_fraction * call.cores_most
             if demand_cores > limit_cores and cap_cores > limit_cores:
                 continue
-            key = call.action.container_key
+            key = call.code_key
             warm = None if key in warm_taken else table.warmest(key)
             if warm is not None and warm.memory_mb - warm.held_mb <= room_mb:
                 warm_taken.add(key)

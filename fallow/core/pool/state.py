@@ -32,7 +32,6 @@ from typing import assert_never
 
 from fallow.core.lifecycle import ContainerEvent, ContainerState
 from fallow.core.model import ActivationId, ContainerId, ControllerId, Resources, ReturnReason
-from fallow.core.pool.containers import CodeKey, Container
 from fallow.core.pool.events import (
     CancelRequested,
     ContainerDestroyed,
@@ -50,6 +49,7 @@ from fallow.core.pool.events import (
 from fallow.core.pool.ledger import ContainerView, PoolLedger
 from fallow.core.pool.limits import PREWARM_RETRY_S, SAMPLES, STARTS_PER_CALL, PoolLimits
 from fallow.core.pool.memory import PoolMemory
+from fallow.core.pool.placing import PoolPlacing
 from fallow.core.pool.queue import PoolCall
 from fallow.core.pool.shrink import ShrinkWatch
 from fallow.core.pool.waits import QueueCause, Waited
@@ -64,6 +64,7 @@ class PoolState:
         self._limits = limits
         self._ledger = PoolLedger()
         self._memory = PoolMemory(self._ledger)
+        self._placing = PoolPlacing(limits, self._ledger, self._memory)
         self._capacity = Resources(cpu_cores=0.0, memory_mb=0.0)
         self._cpu_cores = 0.0  # in use in the last second measured
         self._memory_samples: deque[float] = deque(maxlen=SAMPLES)  # MB
@@ -116,7 +117,8 @@ class PoolState:
         return [(call.controller_id, call.activation_id, call.attempt) for call in self._ledger.calls.values()]
 
     def handle(self, event: PoolEvent, now_s: float) -> list[PoolInstruction]:
-        """What to do now. O(1) where nothing waits, else O(calls that wait) at most."""
+        """What to do now. O(1) where nothing waits; O(calls that wait) only where one of them gets something or
+        memory is kept for it (`placing`), or a shrink may keep some of them waiting (`shrink`)."""
         self._now_s = self._ledger.now_s = now_s
         self._ledger.queue.clock.advance(now_s)
         match event:
@@ -163,25 +165,12 @@ class PoolState:
         self._ledger.calls[call.key] = call
         if self._draining:
             self._ledger.give_back(call, ReturnReason.DRAINING)
-        elif self._cpu_open() and self._place_at_once(call):
+        elif self._cpu_open() and self._placing.at_once(call):
             return
         elif self.full or self._ledger.queue.payload_bytes + call.payload_bytes > self._limits.queue_bytes:
             self._ledger.give_back(call, ReturnReason.FULL)
         else:
             self._ledger.queue.add(call)
-
-    def _place_at_once(self, call: PoolCall) -> bool:
-        """Without a turn in the queue: where nobody waits, or in a container that no one who waits could use.
-
-        After every event all that could start has started, so an idle container that is still there is nobody else's.
-        """
-        oldest = self._ledger.queue.oldest()
-        if oldest is None:
-            return self._place(call, promised_mb=0, first=False) is None
-        if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
-            return False  # memory is kept for it
-        idle = self._idle_for(call)
-        return idle is not None and self._wake(call, idle, promised_mb=0)
 
     def _on_started(self, container_id: ContainerId) -> None:
         container = self._ledger.containers.get(container_id)
@@ -231,7 +220,7 @@ class PoolState:
             self._ledger.destroy(container, "its run did not end well")
             return
         self._ledger.containers.release(container, self._now_s)
-        waiting = self._ledger.awaiting.get(call.action.container_key)
+        waiting = self._ledger.awaiting.get(call.code_key)
         if waiting:  # admitted already: it takes this one rather than wait for its own
             successor = next(iter(waiting.values()))
             self._ledger.stop_awaiting(successor)
@@ -301,9 +290,8 @@ class PoolState:
     def _schedule(self) -> None:
         """Start every queued call that may start, in the order of the module's text, and note why the others wait."""
         queue = self._ledger.queue
-        oldest = queue.oldest()
-        if oldest is not None:
-            self._start_queued(oldest)
+        if len(queue) > 0:
+            self._placing.start_queued(self._cpu_open)
         if len(queue) == 0:
             queue.clock.set(None)
             self._shrinks.queue_empty(self._capacity.cpu_cores)
@@ -313,63 +301,6 @@ class PoolState:
             queue.clock.set(QueueCause.STARTS)
         else:
             queue.clock.set(QueueCause.MEMORY)
-
-    def _start_queued(self, oldest: PoolCall) -> None:
-        promised_mb = 0.0
-        blocked: set[CodeKey] = set()  # what one call of an action cannot get, the next cannot either
-        if self._now_s - oldest.arrived_s >= self._limits.reserve_after_s:
-            if not self._cpu_open():
-                return
-            promised_mb += self._advance(oldest, promised_mb, blocked, first=True)
-        for call in self._ledger.queue.turns():
-            if call is oldest and call.action.container_key in blocked:
-                continue
-            if not self._cpu_open():
-                return
-            if call in self._ledger.queue and call.action.container_key not in blocked:
-                promised_mb += self._advance(call, promised_mb, blocked, first=False)
-
-    def _advance(self, call: PoolCall, promised_mb: float, blocked: set[CodeKey], *, first: bool) -> float:
-        """Place a queued call; returns the memory to keep for it if that has to wait."""
-        kept_mb = self._place(call, promised_mb=promised_mb, first=first)
-        if kept_mb is None:
-            return 0
-        blocked.add(call.action.container_key)
-        return kept_mb
-
-    def _place(self, call: PoolCall, *, promised_mb: float, first: bool) -> float | None:
-        """Run the call or start a container for it: None. Else the memory to keep for it, destroying idle containers.
-
-        `promised_mb` is kept for calls that come before; `first` = all memory that becomes free is this call's.
-        """
-        table, action = self._ledger.containers, call.action
-        stock = (action.container_kind, action.memory_mb)
-        idle = self._idle_for(call)
-        if idle is not None and self._wake(call, idle, promised_mb=promised_mb):
-            return None
-        if (orphan := table.orphan(stock)) is not None:
-            self._ledger.wait_for(call, orphan)
-        elif idle is not None:
-            return self._memory.make_room(idle.memory_mb - idle.held_mb, promised_mb, first=first, but=idle)
-        elif table.starting_count >= self._limits.max_starts:
-            return 0
-        elif self._memory.may_start(action.memory_mb, promised_mb=promised_mb):
-            self._ledger.wait_for(call, self._ledger.start(stock, call))
-        else:
-            return self._memory.make_room(action.memory_mb, promised_mb, first=first)
-        return None
-
-    def _idle_for(self, call: PoolCall) -> Container | None:
-        """The idle container that the call would run in: warm, else prewarmed."""
-        table, action = self._ledger.containers, call.action
-        return table.warmest(action.container_key) or table.prewarmed((action.container_kind, action.memory_mb))
-
-    def _wake(self, call: PoolCall, idle: Container, *, promised_mb: float) -> bool:
-        """Run the call there if the memory that it may use on top of what the container holds is free."""
-        if not self._memory.may_wake(idle, promised_mb=promised_mb):
-            return False
-        self._ledger.run(call, idle, prewarmed=idle.code_key is None)
-        return True
 
     def _cpu_open(self) -> bool:
         limit_cores = self._limits.cpu_fraction * self._capacity.cpu_cores

@@ -4,7 +4,8 @@ What must hold. A container is started or woken only if what all hold together, 
 within the VM's memory, or if it is the only container: an idle one holds what it was measured to have resident, every
 other its limit. No call starts twice, after a notice, or in a container with other code. Every call is held until it
 ended, was returned, failed or cancelled. And once the others end, every queued call starts, without any help of the
-clock or of a better measurement.
+clock or of a better measurement. Instructions and state are those of a pool that asks every queued call at every event
+(`support.simple_pool`), the recorded causes of waiting included.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fallow.core.attempt_waits import AttemptWaits
 from fallow.core.lifecycle import ContainerState
@@ -38,6 +39,7 @@ from fallow.core.pool.events import (
     VmMeasured,
 )
 from fallow.core.pool.state import PoolLimits, PoolState
+from support.simple_pool import SimplePool, contents
 
 Key = tuple[ActivationId, int]
 ACTIONS = [
@@ -75,12 +77,14 @@ class World:
 
 
 class PoolMachine(RuleBasedStateMachine):
+    limits = PoolLimits(
+        queue_calls=6, queue_bytes=500, keep_alive_s=20.0, max_starts=2, prewarm=(("python:3", 128, 1),)
+    )
+
     def __init__(self) -> None:
         super().__init__()
-        limits = PoolLimits(
-            queue_calls=6, queue_bytes=500, keep_alive_s=20.0, max_starts=2, prewarm=(("python:3", 128, 1),)
-        )
-        self.pool = PoolState(limits=limits)
+        self.pool = PoolState(limits=self.limits)
+        self.simple = SimplePool(limits=self.limits)
         self.world = World()
         self.now_s = 0.0
         self.capacity_mb = 0.0
@@ -91,7 +95,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.count = 0
 
     def tell(self, event: PoolEvent) -> None:
-        for instruction in self.pool.handle(event, self.now_s):
+        instructions = self.pool.handle(event, self.now_s)
+        assert instructions == self.simple.handle(event, self.now_s)
+        for instruction in instructions:
             self.obey(instruction)
 
     def obey(self, instruction: PoolInstruction) -> None:
@@ -238,6 +244,9 @@ class PoolMachine(RuleBasedStateMachine):
     def measure(
         self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]
     ) -> None:
+        self.report(cores, memory_mb, cpu, used_mb, idle)
+
+    def report(self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]) -> None:
         self.capacity_mb = memory_mb
         world = self.world
         resting = [(world.idle[i % len(world.idle)], mb) for i, mb in idle] if world.idle else []
@@ -266,6 +275,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         self.pool.validate()
+        assert contents(self.pool) == contents(self.simple)
         assert {(activation, attempt) for _, activation, attempt in self.pool.holds()} == set(self.held)
         assert self.pool.running == len(self.world.running)
         assert self.pool.queued == len(self.held) - len(self.world.running)
@@ -293,3 +303,39 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+class DeepQueueMachine(PoolMachine):
+    """A VM that works all the time, with many calls of many actions in its queue: never drained, its CPU often open."""
+
+    limits = PoolLimits(
+        queue_calls=60, queue_bytes=1_000_000, keep_alive_s=20.0, max_starts=2, prewarm=(("python:3", 128, 1),)
+    )
+
+    @initialize(cores=st.sampled_from((4.0, 8.0)), memory_mb=st.sampled_from((1024.0, 2048.0, 4096.0)))
+    def has_capacity(self, cores: float, memory_mb: float) -> None:
+        self.report(cores, memory_mb, 0.0, 0.0, [])
+
+    @rule(actions=st.lists(st.sampled_from(ACTIONS), min_size=4, max_size=16))
+    def burst(self, actions: list[ActionSpec]) -> None:
+        for action in actions:
+            self.request(action, 1, 1.0)
+
+    @rule(
+        cores=st.sampled_from((2.0, 8.0)),
+        memory_mb=st.sampled_from((1024.0, 2048.0, 4096.0)),
+        cpu=st.sampled_from((0.0, 0.5, 4.0)),
+        used_mb=st.sampled_from((0.0, 300.0, 1500.0)),
+        idle=st.lists(st.tuples(index, st.sampled_from((10.0, 100.0, 1000.0))), max_size=3),
+    )
+    def measure(
+        self, cores: float, memory_mb: float, cpu: float, used_mb: float, idle: list[tuple[int, float]]
+    ) -> None:
+        self.report(cores, memory_mb, cpu, used_mb, idle)
+
+    def notice(self, left_s: float | None) -> None:
+        raise AssertionError("this VM is not drained")
+
+
+TestDeepQueue = DeepQueueMachine.TestCase
+TestDeepQueue.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

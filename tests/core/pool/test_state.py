@@ -568,3 +568,40 @@ def test_active_memory_leaves_out_idle_and_destroyed_containers() -> None:
     story.ended(1, "x1")
     story.ended(2, "x2", keep=False)
     assert (story.pool.reserved_mb, story.pool.active_mb) == (768, 256)
+
+
+def test_a_queued_call_takes_a_prewarmed_container_while_no_other_may_start() -> None:
+    story = Story(cores=1, max_starts=1, prewarm=(("python:3", 256, 1),))
+    assert story.tick(0.25) == [start(1, prewarm=True)]
+    story.started(1)
+    story.runs(("x1", 2), action="b", mb=128)
+    story.ended(2, "x1")
+    assert story.run("x2", "c", mb=512) == [start(3, 512)]
+    story.cancel("x2")  # its container starts all the same
+    assert story.run("x3", "b", mb=128) == [go(2, "x3")]
+    story.measure(cores=1, cpu=1)
+    assert story.run("x4", "d", mb=128) == []
+    assert story.run("x5") == []
+    assert story.ended(2, "x3") == [go(1, "x5", init=True, prewarmed=True)]
+    assert story.pool.queued == 1
+
+
+def test_the_oldest_call_waits_for_memory_although_one_that_overtook_it_filled_the_cpu() -> None:
+    story = Story(cores=2)
+    story.runs(("x1", 1), action="b")
+    story.ended(1, "x1")
+    story.runs(("x2", 2), ns="other")
+    story.runs(("x3", 3), action="c")
+    story.measure(cores=2, cpu=2)
+    assert story.run("x4", "d", ns="other") == []  # its namespace has the first turn
+    assert story.run("old", "e", mb=512) == []
+    story.now_s = 0.5
+    assert story.run("x5", ns="other") == []
+    story.cancel("x4")
+    story.now_s = 1.5
+    assert story.ended(2, "x2") == [destroy(1), replace(go(2, "x5"), waited=AttemptWaits(cpu_s=1.0))]
+    story.now_s = 3.5
+    assert story.destroyed(1) == []
+    story.now_s = 4.0
+    assert story.ended(3, "x3") == [start(4, 512)]
+    assert story.started(4) == [replace(go(4, "old", init=True), waited=AttemptWaits(cpu_s=2.0, memory_s=2.0))]
