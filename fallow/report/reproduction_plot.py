@@ -1,4 +1,4 @@
-"""Plots of reproduced figures: ours as lines, the published points beside them."""
+"""Plots of reproduced figures: ours as lines, the published points, and what was simulated where ours are live."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ class PanelLike(Protocol):
     @property
     def paper(self) -> Mapping[str, Points]: ...
     @property
+    def simulated(self) -> Mapping[str, Points]: ...
+    @property
+    def source(self) -> str: ...
+    @property
     def labels(self) -> Sequence[str]: ...
     @property
     def log_y(self) -> bool: ...
 
 
 def write_reproduction_plot(title: str, panels: Sequence[PanelLike], path: Path) -> None:
-    """A PNG. What has one name has one colour: dots and lines are ours, crosses are published."""
+    """A PNG. What has one name has one colour: dots and lines are ours, crosses are published, squares
+    were simulated beside what is live."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -39,12 +44,15 @@ def write_reproduction_plot(title: str, panels: Sequence[PanelLike], path: Path)
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        names = list(dict.fromkeys([*panel.ours, *panel.paper]))
+        names = list(dict.fromkeys([*panel.ours, *panel.simulated, *panel.paper]))
         colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
         for name, points in panel.ours.items():
             few, line = len(points) <= 40, "none" if panel.labels else "-"
-            label = f"{name}, ours" if panel.paper else name
+            label = f"{name}, {panel.source}" if panel.paper else name
             axes.plot(*_columns(points), ls=line, marker="o" if few else None, ms=5, color=colour[name], label=label)
+        for name, points in panel.simulated.items():
+            look = {"marker": "s", "ms": 8, "mfc": "none", "color": colour[name]}
+            axes.plot(*_columns(points), ls="--", label=f"{name}, simulated", **look)
         for name, points in panel.paper.items():
             line, label = "none" if panel.labels else ":", name if name == "published" else f"{name}, published"
             axes.plot(*_columns(points), ls=line, marker="x", ms=7, color=colour[name], label=label)

@@ -95,7 +95,7 @@ def prepare(options: DemoOptions) -> Prepared:
     )
     plan, without = _with_benchmarks(invocations, options, capacity)
     return Prepared(
-        cluster=_cluster_plan(options, vms, plan.core_scale, vm_speedup, harvest_cores),
+        cluster=cluster_plan(options, vms, plan.core_scale, vm_speedup, harvest_cores),
         replay=plan,
         without_benchmarks=without,
         vm_source=vm_source,
@@ -156,9 +156,10 @@ def _replay_plan(invocations: InvocationTrace, options: DemoOptions, capacity: C
     return plan
 
 
-def _cluster_plan(
+def cluster_plan(
     options: DemoOptions, vms: tuple[VmPlan, ...], core_scale: float, vm_speedup: float, harvest_cores: float
 ) -> ClusterPlan:
+    """The cluster of these VMs, with every time divided by the speed-up; `harvest_cores` is their mean together."""
     target = TARGET_SHARE * harvest_cores if options.target_cores is None else options.target_cores
     return ClusterPlan(
         vms=vms,

@@ -58,6 +58,8 @@ class Panel:
     y: str
     ours: dict[str, Curve]
     paper: dict[str, Curve] = field(default_factory=dict)
+    simulated: dict[str, Curve] = field(default_factory=dict)  # beside ours where those are live
+    source: str = "ours"  # what ours are called
     labels: Sequence[str] = ()  # what x = 0, 1, ... are, where x is no number
     log_y: bool = False
 
@@ -71,6 +73,7 @@ class Made:
     claims: Sequence[Claim]
     panels: Sequence[Panel] = ()
     conditions: Sequence[str] = ()  # sentences: how it was made
+    table: Sequence[Sequence[str]] = ()  # figures that are no claim; the first row is its head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
