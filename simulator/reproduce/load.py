@@ -25,7 +25,7 @@ from simulator.sweep import Point
 POLICIES = ("mws", "jsq", "hash")  # those that were published; mws is ours, and mws-published their rule
 SHOWN = ("mws", "mws-published", "jsq", "hash")
 RATES = (1, 2.5, 5, 7.4, 9.7, 11.9, 14.2, 16.3, 18.6, 20.8, 22.6, 25, 27, 29, 31, 33, 36, 40)
-QUICK_RATES = (1, 5, 9.7, 14.2, 20.8, 29, 36, 44)
+QUICK_RATES = (1, 5, 9.7, 14.2, 20.8, 29, 36, 40)
 DURATION_S, QUICK_DURATION_S = 1200.0, 240.0  # the published points took 20 min each
 HIGHEST = "fig15_highest_rate"
 CLUSTERS = ("active", "normal", "dedicated")
