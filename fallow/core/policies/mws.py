@@ -180,22 +180,16 @@ def _walk(
 def _why_busy(vm: VmView, need: _Need) -> str:
     """Which condition fails first: those that fail on an idle VM too come before those that load makes fail."""
     one, capacity = need.one, vm.capacity
-    cores, memory_mb = HEADROOM * capacity.cpu_cores, HEADROOM * capacity.memory_mb
+    headroom = WARM_HEADROOM if need.warm is not None and vm.id in need.warm else HEADROOM
+    cores, memory_mb = headroom * capacity.cpu_cores, HEADROOM * capacity.memory_mb
     if cores < one.cpu_cores:
         return f"is too small: needs {one.cpu_cores:.3g} cores, the VM gives {cores:.3g}"
     if capacity.cpu_cores < one.cap_cores:
         return f"is too small: may use {one.cap_cores:.3g} cores, the VM has {capacity.cpu_cores:.3g}"
     if memory_mb < need.memory_mb:
         return f"is too small: needs {need.memory_mb:g} MB, the VM gives {memory_mb:.0f}"
-    return "CPU is busy" if _room_cpu(vm, need) < one.cpu_cores else "memory is taken"
-
-
-def _room_cpu(vm: VmView, need: _Need) -> float:
-    """As the walk counts it."""
-    if need.warm is None:
-        return HEADROOM * vm.capacity.cpu_cores - vm.used.cpu_cores
-    headroom = WARM_HEADROOM if vm.id in need.warm else HEADROOM
-    return headroom * vm.capacity.cpu_cores - max(vm.used.cpu_cores, vm.booked.cpu_cores)
+    used_cpu = vm.used.cpu_cores if need.warm is None else max(vm.used.cpu_cores, vm.booked.cpu_cores)
+    return "CPU is busy" if cores - used_cpu < one.cpu_cores else "memory is taken"
 
 
 class Mws:
@@ -260,17 +254,19 @@ class Mws:
                 fits=False,
                 reason=f"no usable {kind} VM can take it, offers {spec.kind} and has {spec.memory_mb} MB",
             )
+        found = walk
         if walk.best_fit is None and (smaller := _for_oversize(need, walk.most_cores)) is not None:
             near = _walk(ids, start, workers.size, smaller, view, [])
             if near.best_fit is not None:
-                workers.update(near.next or near.step, home=ids[start], computed_from=seen_version, now_s=now_s)
-                oversize = _oversize(near.best_fit, near.best_score, need, considered, kind)
-                placed.warmth.placed(near.best_fit.id, now_s)
-                return oversize
-        next_size = walk.next or walk.step  # unset: the cluster cannot hold the demand
+                found = near
+        next_size = found.next or found.step  # unset: the cluster cannot hold the demand
         workers.update(next_size, home=ids[start], computed_from=seen_version, now_s=now_s)
-        decision = _decision(walk, need, considered, workers.size)
-        if decision.vm_id is not None:
+        if found is walk:
+            decision = _decision(walk, need, considered, workers.size)
+        else:
+            decision = _oversize(found, need, considered, kind)
+        if warm is not None:
+            assert decision.vm_id is not None, "a walk that saw a VM has a best one"
             placed.warmth.placed(decision.vm_id, now_s)
         return decision
 
@@ -305,9 +301,10 @@ def _for_oversize(need: _Need, most_cores: float) -> _Need | None:
     return need._replace(one=Estimate(cpu_cores=cpu, time_s=one.time_s, cap_cores=cap))
 
 
-def _oversize(chosen: VmView, score: float, need: _Need, considered: list[Considered], kind: VmKind) -> Decision:
+def _oversize(near: _Walk, need: _Need, considered: list[Considered], kind: VmKind) -> Decision:
+    assert near.best_fit is not None, "it was walked for what fits"
     reason = f"overload: no {kind} VM is as large as it asks; least busy of those near its home"
-    return _placed_on(chosen, False, score, need, considered, reason)
+    return _placed_on(near.best_fit, False, near.best_score, need, considered, reason)
 
 
 def _decision(walk: _Walk, need: _Need, considered: list[Considered], size: int) -> Decision:

@@ -14,7 +14,6 @@ from fallow.core.demand import UNKNOWN, Estimate
 from fallow.core.model import ActionKey, Resources, VmId, VmKind
 from fallow.core.policies.base import ClusterView, Sample, VmView, make_policy, policies
 from fallow.core.policies.mws import CONSIDERED_KEPT, Mws
-from fallow.core.policies.worker_set import SHRINK_AFTER_S, Warmth, WorkerSet
 from fallow.core.ring import action_position, position_of
 from support.policies import PYTHON, FakeCluster, make_call, make_vm
 
@@ -253,16 +252,6 @@ def test_a_warm_vm_comes_first_unless_it_is_far_busier(used: float, warm_first: 
     assert ("likely warm" in decision.reason) == (chosen == 1)
 
 
-def test_ten_minutes_after_its_last_call_a_vm_counts_as_cold() -> None:
-    warmth = Warmth()
-    warmth.placed(VmId("h1"), 0.0)
-    warmth.placed(VmId("h2"), 1.0)
-    warmth.placed(VmId("h1"), 2.0)
-    assert {VmId("h1"), VmId("h2")} <= set(warmth.vms(601.0))
-    assert set(warmth.vms(602.0)) == {"h1"}
-    assert not set(warmth.vms(602.1))
-
-
 def test_calls_in_flight_count_beyond_what_can_be_measured() -> None:
     """Both VMs are measured at all they have; the second has three times the calls it can carry."""
     vms = [make_vm("h1", cores=4.0, used=4.0, booked=4.0), make_vm("h2", cores=4.0, used=3.9, booked=12.0)]
@@ -445,26 +434,6 @@ def test_demand_of_all_controllers_is_counted() -> None:
         policy.place(call, HARVEST, cluster, 20.0)
         sizes.append(policy.worker_set_size(call.action.key, HARVEST))
     assert sizes == [2, 4, 8]  # 5, 10 and 20 cores over VMs of 0.7 x 4 = 2.8
-
-
-def test_worker_set_grows_at_once_and_shrinks_every_30_s() -> None:
-    workers = WorkerSet()
-    sizes = []
-    for now_s, next_size in [(0, 5), (1, 9), (2, 7), (3, 4), (31.9, 3), (32, 3), (33, 8), (61, 2), (62, 2)]:
-        workers.update(next_size, home=VmId("h1"), computed_from=workers.version, now_s=float(now_s))
-        sizes.append(workers.size)
-    assert sizes == [5, 9, 7, 7, 7, 3, 8, 8, 2]
-    assert SHRINK_AFTER_S == 30.0
-
-
-def test_worker_set_takes_next_at_a_new_home_and_drops_old_updates() -> None:
-    workers = WorkerSet()
-    workers.update(9, home=VmId("h1"), computed_from=0, now_s=0.0)
-    workers.update(8, home=VmId("h1"), computed_from=1, now_s=0.0)
-    assert not workers.update(20, home=VmId("h1"), computed_from=1, now_s=1.0)
-    assert (workers.size, workers.home) == (8, "h1")
-    assert workers.update(2, home=VmId("h2"), computed_from=2, now_s=1.0)
-    assert (workers.size, workers.home) == (2, "h2")
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=30), st.integers(0, 2**32))
