@@ -14,7 +14,17 @@ from fallow.core.model import VmKind
 from fallow_cli.errors import CliError
 from fallow_cli.fidelity import scenario_of
 from fallow_cli.live_figure import RATES, TOLERANCE_POINTS, made
-from fallow_cli.live_point import LivePoint, Setting, Side, busy_core_s, mean_busy, plan_of, prepared_point, side
+from fallow_cli.live_point import (
+    LivePoint,
+    Setting,
+    Side,
+    busiest,
+    busy_core_s,
+    mean_busy,
+    plan_of,
+    prepared_point,
+    side,
+)
 from fallow_cli.main import cli
 from simulator.clusters import NORMAL
 from simulator.reproduce.frame import CPU_S_A_CALL, Claim, work
@@ -87,9 +97,17 @@ def test_busy_cores() -> None:
     assert mean_busy(samples, 900.0, 3100.0) == 1.5
 
 
+def test_the_busiest_stretch_is_not_hidden_by_the_mean() -> None:
+    busy_s = [0.5 * n if n <= 20 else 10.0 + 1.0 * (n - 20) if n <= 30 else 20.0 + 0.1 * (n - 30) for n in range(61)]
+    samples = [(500.0 * n, at) for n, at in enumerate(busy_s)]
+    assert mean_busy(samples, 0.0, 30_000.0) == pytest.approx(23.0 / 30)
+    assert busiest(samples, 0.0, 30_000.0) == pytest.approx(2.0)
+    assert busiest(samples, 0.0, 2_000.0) == pytest.approx(1.0), "a window shorter than the stretch"
+
+
 def point(policy: str, rate: float, live: float, simulated: float, **others: float) -> LivePoint:
     sides = [Side(cold_share=share, p99_s=7.0, unended=0) for share in (live, simulated)]
-    fields = {"late_ms": 2.0, "busy_cores": 1.0} | others
+    fields = {"late_ms": 2.0, "busy_cores": 1.0, "busiest_cores": 1.5} | others
     return LivePoint(policy=policy, rate_per_s=rate, calls=100, live=sides[0], simulated=sides[1], **fields)
 
 
@@ -130,6 +148,8 @@ def test_an_order_that_does_not_hold_says_whether_it_does_simulated() -> None:
     [
         ({"busy_cores": 1.79}, False),
         ({"busy_cores": 1.8}, True),
+        ({"busiest_cores": 1.89}, False),
+        ({"busiest_cores": 1.9}, True),
         ({"late_ms": 100.0}, False),
         ({"late_ms": 101.0}, True),
     ],
