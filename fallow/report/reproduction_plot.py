@@ -8,6 +8,8 @@ from typing import Protocol
 
 from fallow.report.simulation_plot import COLOURS
 
+WITHIN = 6  # curves whose names find room among them; more stand beside
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -67,7 +69,9 @@ def write_reproduction_plot(title: str, panels: Sequence[PanelLike], path: Path)
         axes.set_ylabel(panel.y)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize="small")
+        labels = axes.get_legend_handles_labels()[1]
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(labels) > WITHIN else {}
+        axes.legend(frameon=False, fontsize="small", **beside)
     figure.savefig(path, dpi=130)
 
 
