@@ -267,18 +267,27 @@ class Hosts:
                 stderr=log,
                 text=True,
             )
-        if process.stdin is None or process.stdout is None or process.stdout.readline() != "booted\n":
-            raise HostError(f"{machine.name} does not boot:\n{machine.log.read_text()}")
-        self._plug_in(machine, _only_child(process))
-        process.stdin.write("plugged in\n")
-        process.stdin.flush()
+        try:
+            if process.stdin is None or process.stdout is None or process.stdout.readline() != "booted\n":
+                raise HostError(f"{machine.name} does not boot:\n{machine.log.read_text()}")
+            self._plug_in(machine, _only_child(process))
+            process.stdin.write("plugged in\n")
+            process.stdin.flush()
+        except BaseException:
+            process.kill()  # and with it the machine: nobody holds it yet who could switch it off
+            process.communicate()
+            raise
         return process
 
     def _plug_in(self, machine: Machine, pid: int) -> None:
-        """A cable from the switch to the machine. It vanishes with the machine's end of it."""
+        """A cable from the switch to the machine. It vanishes with the machine's end of it, but the kernel takes its
+        time over that: the cable of before the power went is pulled out first."""
         port = f"to-{machine.name}"
-        cable = f"ip link add {port} type veth peer name eth0 netns {pid} && ip link set {port} master lan up"
-        subprocess.run(self.at_switch("sh", "-c", cable), check=True)
+        plug_in = f"ip link add {port} type veth peer name eth0 netns {pid} && ip link set {port} master lan up"
+        pull_out = f"ip link delete {port} 2>/dev/null"  # complains where there is none, as at the first boot
+        done = subprocess.run(self.at_switch("sh", "-c", f"{pull_out}; {plug_in}"), stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise HostError(f"no cable to {machine.name}: {done.stderr.strip()}")
 
 
 def _hold(folder: Path) -> int:

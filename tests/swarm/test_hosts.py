@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,17 @@ def test_a_machine_without_power_is_gone_and_comes_back_as_itself() -> None:
         machine.power_on()
         assert machine.docker("info", "--format", "{{.ID}}") == identity
         assert machine.docker("volume", "ls", "--quiet") == "kept"
+
+
+def test_a_cable_that_is_not_gone_yet_does_not_keep_a_machine_off() -> None:
+    with Hosts() as hosts:
+        stale = hosts.at_switch("ip", "link", "add", "to-only", "type", "veth", "peer", "name", "old")
+        subprocess.run(stale, check=True)
+        (machine,) = hosts.start(["only"])
+        assert machine.docker("info", "--format", "{{.Name}}") == "only"
+
+
+def test_a_machine_that_gets_no_cable_says_so_and_leaves_nothing() -> None:
+    with Hosts() as hosts, pytest.raises(HostError, match="no cable to a-name-too-long-for-a-card"):
+        hosts.start(["a-name-too-long-for-a-card"])
+    assert traces(hosts.tag) == []
