@@ -18,6 +18,7 @@ from simulator.provider import Provider
 from simulator.vm import Vm
 
 STEP_S = 1.0  # of virtual time between two looks at the progress
+DIGESTED = 1000  # calls at a time
 Progress = Callable[[float, int], None]  # (virtual seconds, calls ended)
 Ended = Callable[[Flight], None]  # a call, and with it what became of it
 
@@ -72,6 +73,7 @@ class World:
         self._failed = self._evicted = 0
         self._refused: Counter[RefusalReason] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
+        self._lines: list[str] = []  # that the digest has yet to see
 
     @property
     def in_flight(self) -> int:
@@ -102,6 +104,7 @@ class World:
     def _result(self, until_s: float, provider: Provider | None) -> Result:
         scenario, clock = self._scenario, self._clock
         ordered = [] if provider is None else [sim for sim in provider.ordered if sim.life.join_s < clock.now_s]
+        self._digest_lines()
         counters: Counter[str] = Counter()
         for controller in self._controllers:
             counters.update(controller.state.counters())
@@ -188,11 +191,16 @@ class World:
             self._failed += 1
             self._evicted += evicted
         # By microseconds: the last digits of a logarithm are the machine's own.
-        line = f"{flight.id} {'refused' if status is None else status} {round(latency_s * 1e6)}\n"
-        self._digest.update(line.encode())
+        self._lines.append(f"{flight.id} {'refused' if status is None else status} {round(latency_s * 1e6)}\n")
+        if len(self._lines) == DIGESTED:
+            self._digest_lines()
         if self._tell_ended is not None:
             flight.ended_s = self._clock.now_s
             self._tell_ended(flight)
+
+    def _digest_lines(self) -> None:
+        self._digest.update("".join(self._lines).encode())
+        self._lines.clear()
 
 
 def _declared(action: SimAction, retries: bool) -> SimAction:
