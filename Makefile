@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare test check guest-test swarm-test images bench limits-bench functions-bench calibrate clean
+.PHONY: help setup demo compare test check guest-test swarm-test images bench pypy limits-bench functions-bench calibrate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ bench: setup ## measure the warm path against the bare floor, what starts cost, 
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 	@$(BIN)/python scripts/simulator_bench.py $(filter --json,$(ARGS))
 
+pypy: setup ## make .pypy, a PyPy that simulates several times as fast (PYPY=pypy3.11)
+	@PYPY="$(PYPY)" sh scripts/pypy.sh .pypy
+
 limits-bench: setup ## measure what several controllers admit beyond a limit
 	@$(BIN)/python -m loadtest.limits_bench $(ARGS)
 
@@ -50,4 +53,4 @@ calibrate: setup ## hold the generated traces against the published curves and r
 	@$(BIN)/fallow calibrate --out docs --page docs/calibration.md $(ARGS)
 
 clean: ## remove what setup and the tools made
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info
+	@rm -rf $(VENV) .pypy .pytest_cache .mypy_cache .ruff_cache .hypothesis build ./*.egg-info

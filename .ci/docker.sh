@@ -1,4 +1,4 @@
-# To be sourced: brings a Docker Engine and Compose to this machine, and the images that the tests need.
+# To be sourced after trixie.sh: brings a Docker Engine and Compose to this machine, and the images that the tests need.
 # Starts the engine itself where none answers, and then stops it at the end.
 
 work=$(mktemp -d)
@@ -37,19 +37,8 @@ start_engine() {
 # release's, put where Docker looks for plugins.
 install_compose() {
     docker compose version >/dev/null 2>&1 && return
-    mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
-    mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\{0,1\}\(http[^ ]*\).*/\2/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep '/debian/*$' | head -1)
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$work/apt/sources.list"
-    options=(-o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
-        -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
-    (
-        cd "$work/apt"
-        apt-get "${options[@]}" -qq update
-        apt-get "${options[@]}" -qq download docker-compose
-        dpkg -x docker-compose_*.deb unpacked
-    )
+    trixie_unpack "$work/compose" docker-compose
     mkdir -p "${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins"
-    cp "$work/apt/unpacked/usr/libexec/docker/cli-plugins/docker-compose" "${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins/"
+    cp "$work/compose/root/usr/libexec/docker/cli-plugins/docker-compose" "${DOCKER_CONFIG:-$HOME/.docker}/cli-plugins/"
     docker compose version
 }

@@ -14,7 +14,7 @@ import click
 
 from fallow_cli.cmd_compare import each
 from fallow_cli.errors import CliError
-from fallow_cli.options import known_policy
+from fallow_cli.options import known_policy, python_option
 from fallow_cli.output import show_json, show_table
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ NAMES = ("fig1", "fig2", "fig3", "fig6", "fig12", "fig13", "fig15", "budget", "s
 @click.option("--vm-traces", type=click.Path(exists=True, path_type=Path), help="Your own VMs.")
 @click.option("--start", default=0.0, type=click.FloatRange(0), help="Seconds into your invocations.")
 @click.option("--duration", default=1200.0, show_default=True, type=click.FloatRange(1), help="Seconds of them.")
+@python_option
 @click.option("--json", "as_json", is_flag=True, help="Print the claims as a list, and nothing else.")
 def reproduce(
     names: tuple[str, ...],
@@ -55,6 +56,7 @@ def reproduce(
     vm_traces: Path | None,
     start: float,
     duration: float,
+    python: str | None,
     as_json: bool,
 ) -> None:
     """Run the published evaluation again (all of it, or the NAMES given), and hold its claims against ours.
@@ -73,6 +75,7 @@ def reproduce(
     With --invocations or --vm-traces the claims that can be are run on those instead: cold starts and tails of the
     policies.
     """
+    from fallow.core.policies.guarded import WrongPolicyError
     from fallow.traces.errors import TraceError
     from simulator.reproduce.figures import FIGURES
     from simulator.reproduce.frame import Context
@@ -107,11 +110,12 @@ def reproduce(
             vm_traces=vm_traces,
             start_s=start,
             duration_s=duration,
+            python=python,
             tell=told,
         )
         try:
             figure = figures[name](context)
-        except (TraceError, ValueError) as e:
+        except (TraceError, ValueError, WrongPolicyError) as e:
             raise CliError(str(e)) from None
         told(f"{time.monotonic() - started_s:.0f} s\n")
         made.append(figure)

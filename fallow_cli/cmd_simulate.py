@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from fallow.report.price import DISCOUNTS
 from fallow_cli.cmd_compare import each
 from fallow_cli.errors import CliError
-from fallow_cli.options import STRATEGY_HELP, known_policy, known_strategy
+from fallow_cli.options import STRATEGY_HELP, known_policy, known_strategy, python_option
 from fallow_cli.output import show_json, show_table
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str) -> tuple[floa
 @click.option("--retries/--no-retries", default=True, help="May a call that an eviction cut off be started again?")
 @click.option("--discount", default="Typical", show_default=True, type=click.Choice(list(DISCOUNTS)))
 @click.option("--seed", default=1, show_default=True, type=int)
+@python_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for simulation.json, .csv, .png.")
 @click.option(
     "--against-live",
@@ -112,6 +113,7 @@ def simulate(
     retries: bool,
     discount: str,
     seed: int,
+    python: str | None,
     out: Path | None,
     against_live: bool,
     as_json: bool,
@@ -154,7 +156,7 @@ def simulate(
     try:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        summaries = _run(points, quiet=as_json or not sys.stderr.isatty())
+        summaries = _run(points, python, quiet=as_json or not sys.stderr.isatty())
     except (TraceError, ValueError, WrongPolicyError) as e:
         raise CliError(str(e)) from None
     except OSError as e:
@@ -173,7 +175,7 @@ def _against_live(ctx: click.Context, as_json: bool) -> None:
     from fallow.core.policies.guarded import WrongPolicyError
     from fallow_cli.against_live import against_live, show
 
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     if left := sorted(given - LIVE_OPTIONS):
         raise click.UsageError(f"--against-live has no use for --{left[0].replace('_', '-')}")
     policies = ctx.params["policies"] if "policies" in given else ("mws",)
@@ -198,18 +200,22 @@ def _against_live(ctx: click.Context, as_json: bool) -> None:
         show(found)
 
 
-def _run(points: Sequence[Point], *, quiet: bool) -> list[dict[str, Any]]:
+def _run(points: Sequence[Point], python: str | None, *, quiet: bool) -> list[dict[str, Any]]:
     from simulator.sweep import scenario_of, simulate, sweep
+    from simulator.worker import Worker
 
     if quiet:
-        return sweep(points)
+        return sweep(points, python=python)
     if len(points) > 1:
         with _bar("policies", len(points)) as advance:
-            return sweep(points, lambda _: advance(1, ""))
+            return sweep(points, lambda _: advance(1, ""), python=python)
     (point,) = points
     scenario = scenario_of(point)
     with _bar(point.policy, scenario.workload.window_s) as advance:
-        return [simulate(point, _shown(advance))]
+        if python is None:
+            return [simulate(point, _shown(advance))]
+        with Worker(python) as worker:
+            return [worker.simulate(point, _shown(advance))]
 
 
 def _shown(advance: Any) -> Progress:

@@ -34,6 +34,17 @@ class CoreScale(click.FloatRange):
         return None if value == AUTO else super().convert(value, param, ctx)
 
 
+def python_option(command: Any) -> Any:
+    """--python: which interpreter simulates."""
+    return click.option(
+        "--python",
+        metavar="COMMAND",
+        envvar="FALLOW_SIMULATOR_PYTHON",
+        show_envvar=True,
+        help="The interpreter that simulates, one with NumPy: the same results, on PyPy several times as fast.",
+    )(command)
+
+
 def known_policy(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from fallow.own_policies import find_policy
 

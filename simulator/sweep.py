@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from fallow.core.model import VmKind
@@ -16,6 +18,7 @@ from fallow.traces.vms import read_vm_traces
 from simulator import clusters, workloads
 from simulator.model import Monitoring, Scenario, SimVm, Times, Workload
 from simulator.results import summarise
+from simulator.worker import Worker
 from simulator.world import Progress, World
 
 CLUSTERS = ("normal", "active", "dedicated")
@@ -48,6 +51,18 @@ class Point:
     discount: str = "Typical"
     times: Times = field(default_factory=Times)
     label: str = ""  # what tells it from others beyond all this
+
+
+def document_of(point: Point) -> dict[str, Any]:
+    """A point as JSON has it, for a process of another interpreter."""
+    paths = {"vm_traces": point.vm_traces, "invocations": point.invocations}
+    return asdict(point) | {name: None if path is None else str(path) for name, path in paths.items()}
+
+
+def point_of(document: dict[str, Any]) -> Point:
+    """The point that `document_of` made it of."""
+    paths = {name: None if document[name] is None else Path(document[name]) for name in ("vm_traces", "invocations")}
+    return Point(**document | paths | {"regular": tuple(document["regular"]), "times": Times(**document["times"])})
 
 
 def scenario_of(point: Point) -> Scenario:
@@ -120,27 +135,24 @@ def simulate(point: Point, progress: Progress | None = None) -> dict[str, Any]:
 
 
 def sweep(
-    points: Sequence[Point], done: Callable[[int], None] | None = None, *, workers: int | None = None
+    points: Sequence[Point],
+    done: Callable[[int], None] | None = None,
+    *,
+    workers: int | None = None,
+    python: str | None = None,
 ) -> list[dict[str, Any]]:
     """The figures of every point, in their order, on all cores; `done` hears which one has ended.
 
-    Raises what a point raises; the others are given up.
+    They run under the interpreter `python`, by default under this one. Raises what a point raises, WorkerError where
+    the interpreter is another; the other points are given up.
     """
     workers = min(len(points), workers or len(os.sched_getaffinity(0)))
+    if python is not None and points:
+        return _elsewhere(points, done, workers, python)
     if workers <= 1:
         return list(_one_by_one(points, done))
-    found: dict[int, dict[str, Any]] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(simulate, point): i for i, point in enumerate(points)}
-        try:
-            for future in as_completed(futures):
-                found[futures[future]] = future.result()
-                if done is not None:
-                    done(futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [found[i] for i in range(len(points))]
+        return _gather(pool, simulate, points, done)
 
 
 def _one_by_one(points: Sequence[Point], done: Callable[[int], None] | None) -> Iterator[dict[str, Any]]:
@@ -148,3 +160,43 @@ def _one_by_one(points: Sequence[Point], done: Callable[[int], None] | None) -> 
         yield simulate(point)
         if done is not None:
             done(i)
+
+
+def _elsewhere(
+    points: Sequence[Point], done: Callable[[int], None] | None, workers: int, python: str
+) -> list[dict[str, Any]]:
+    idle: SimpleQueue[Worker] = SimpleQueue()
+
+    def one(point: Point) -> dict[str, Any]:
+        worker = idle.get()
+        try:
+            return worker.simulate(point)
+        finally:
+            idle.put(worker)
+
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        ExitStack() as started,
+    ):  # the workers end first, and with them the threads
+        for _ in range(workers):
+            idle.put(started.enter_context(Worker(python)))
+        return _gather(pool, one, points, done)
+
+
+def _gather(
+    pool: Executor,
+    call: Callable[[Point], dict[str, Any]],
+    points: Sequence[Point],
+    done: Callable[[int], None] | None,
+) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    futures = {pool.submit(call, point): i for i, point in enumerate(points)}
+    try:
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            if done is not None:
+                done(futures[future])
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    return [found[i] for i in range(len(points))]

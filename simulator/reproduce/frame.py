@@ -83,6 +83,7 @@ class Context:
     quick: bool = False
     seed: int = 1
     workers: int | None = None
+    python: str | None = None  # the interpreter that simulates; None = this one
     policies: tuple[str, ...] = ()  # beside those that were published
     invocations: Path | None = None  # of the user's own, for the figure "own"
     vm_traces: Path | None = None
@@ -99,7 +100,7 @@ class Context:
             done += 1
             self.tell(f"{done} of {len(points)} points")
 
-        return sweep(points, one, workers=self.workers)
+        return sweep(points, one, workers=self.workers, python=self.python)
 
 
 def within(name: str, claim: str, paper: float, ours: float | None, share: float, note: str = "") -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,10 +70,31 @@ def test_files_are_played(tmp_path: Path) -> None:
         (("--regular", "x"), "is no list of numbers"),
         (("--rate", "0"), "not in the range"),
         (("--vm-traces", "/nowhere"), "does not exist"),
+        (("--python", "no-such-python"), "no-such-python cannot be started"),
     ],
 )
 def test_what_is_wrong_is_said(args: tuple[str, ...], text: str) -> None:
     result = run("simulate", "--policy", "mws", *args) if "--policy" not in args else run("simulate", *args)
     assert result.exit_code != 0
     assert text in result.output
+    assert "Traceback" not in result.output
+
+
+def test_another_interpreter_may_simulate(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = run(*SHORT, "--policy", "mws,hash", "--json").output
+    assert run(*SHORT, "--policy", "mws,hash", "--json", "--python", sys.executable).output == here
+    monkeypatch.setenv("FALLOW_SIMULATOR_PYTHON", "no-such-python")
+    assert "no-such-python cannot be started" in run(*SHORT, "--policy", "mws").output
+
+
+def test_a_wrong_policy_ends_a_reproduction_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "astray.py").write_text(
+        "from fallow.core.policies.mws import Mws\n"
+        "class Astray(Mws):\n    def __init__(self, rng): super().__init__()\n    def place(self, *args): return None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as the working directory of a command is
+    result = run("reproduce", "fig13", "--quick", "--policy", "astray:Astray", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "fallow: policy 'astray:Astray' answered with a NoneType" in result.output
     assert "Traceback" not in result.output

@@ -1,0 +1,106 @@
+"""Simulations under another interpreter: the same code and the same results, on PyPy several times as fast."""
+
+from __future__ import annotations
+
+import json
+import site
+import subprocess
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import simulator
+from simulator import worker_main
+
+if TYPE_CHECKING:
+    from simulator.sweep import Point
+    from simulator.world import Progress
+
+ROOT = Path(simulator.__file__).parent.parent
+
+
+class WorkerError(ValueError):
+    """The interpreter cannot be used, or what it was to simulate is wrong; the text says which."""
+
+
+class Worker:
+    """A process that simulates one point after another, so that what it has compiled is of use to the next.
+
+    A context manager: at its end the process is gone.
+    """
+
+    def __init__(self, python: str) -> None:
+        """Starts it under that interpreter, found like a command. Raises WorkerError where it cannot simulate."""
+        self._python = python
+        command = [python, worker_main.__file__, str(ROOT), *site.getsitepackages()]
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+        except OSError as e:
+            raise WorkerError(f"{python} cannot be started: {e.strerror}") from None
+        try:
+            self.name = self._greeting()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def simulate(self, point: Point, progress: Progress | None = None) -> dict[str, Any]:
+        """As `sweep.simulate` there. Raises WorkerError for a point, trace or policy that is wrong, RuntimeError with
+        the traceback for what should not happen."""
+        from simulator.sweep import document_of
+
+        requests, _ = self._pipes()
+        try:
+            requests.write(json.dumps(document_of(point)) + "\n")
+            requests.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
+        while True:
+            match self._read():
+                case {"progress": [now_s, ended]}:
+                    if progress is not None:
+                        progress(now_s, ended)
+                case {"summary": summary}:
+                    return dict(summary)
+                case {"wrong": text}:
+                    raise WorkerError(text)
+                case {"broken": trace}:
+                    raise RuntimeError(f"under {self.name}: {trace}")
+                case other:
+                    raise AssertionError(other)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _greeting(self) -> str:
+        match self._read():
+            case {"ready": name}:
+                return str(name)
+            case {"unfit": why}:
+                raise WorkerError(f"{self._python} cannot simulate: {why}")
+            case _:
+                raise WorkerError(f"{self._python} is no Python interpreter")
+
+    def _read(self) -> Any:
+        _, answers = self._pipes()
+        line = answers.readline()
+        if not line:
+            raise self._ended()
+        try:
+            return json.loads(line)
+        except ValueError:
+            return None
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        return process.stdin, process.stdout
+
+    def _ended(self) -> WorkerError:
+        return WorkerError(f"{self._python} ended with status {self._process.wait()}")

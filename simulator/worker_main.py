@@ -1,0 +1,89 @@
+"""A process that simulates one point after another for the one that started it, under an interpreter of its own.
+
+    PYTHON worker_main.py ROOT [SITE]...
+
+ROOT is the folder of the packages `fallow` and `simulator`. SITEs are folders of installed packages, searched last:
+they are another interpreter's, so compiled ones are of no use here and NumPy must be this interpreter's own.
+
+A line of JSON each way. First {"ready": NAME} or {"unfit": WHY}. Then a point comes, and {"progress": [seconds, calls]}
+goes until {"summary": ...}, or {"wrong": TEXT} where the point or a policy is, or {"broken": TRACEBACK}. It ends when
+its input does, or nobody hears it. What an own policy prints goes to standard error.
+
+Nothing that a Python before 3.11 lacks is imported before the version is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import site
+import sys
+import traceback
+from typing import IO, Any
+
+OLDEST = (3, 11)
+
+
+def main(root: str, sites: list[str]) -> int:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it is asked by Ctrl-C, and ends it
+    del sys.path[0]  # the folder of this file
+    why_not = _unfit()
+    if why_not:
+        _tell(answers, {"unfit": why_not})
+        return 1
+    sys.path.append(root)
+    for folder in sites:
+        site.addsitedir(folder)
+    try:
+        _tell(answers, {"ready": _name()})
+        for line in sys.stdin:
+            _tell(answers, _answer(json.loads(line), answers))
+    except BrokenPipeError:
+        os.dup2(2, answers.fileno())  # nothing to complain of when it is closed
+        return 1
+    return 0
+
+
+def _name() -> str:
+    python = platform.python_version()
+    versions: Any = getattr(sys, "pypy_version_info", None)
+    return f"CPython {python}" if versions is None else f"PyPy {'.'.join(map(str, versions[:3]))} (Python {python})"
+
+
+def _unfit() -> str:
+    if sys.version_info < OLDEST:
+        return f"it is {_name()}; 3.11 or newer is needed"
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        return f"it is {_name()} without NumPy: {sys.executable} -m pip install numpy"
+    return ""
+
+
+def _answer(request: dict[str, Any], answers: IO[str]) -> dict[str, Any]:
+    from fallow.core.policies.guarded import WrongPolicyError
+    from simulator.sweep import point_of, simulate
+
+    try:
+        return {
+            "summary": simulate(point_of(request), lambda now_s, ended: _tell(answers, {"progress": [now_s, ended]}))
+        }
+    except (ValueError, WrongPolicyError) as e:
+        return {"wrong": str(e)}
+    except BrokenPipeError:
+        raise
+    except Exception:  # noqa: BLE001 - whoever asked raises it
+        return {"broken": traceback.format_exc()}
+
+
+def _tell(answers: IO[str], message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
