@@ -1,14 +1,17 @@
 """How fast the simulator is on one core, where its time goes, and what a decision of MWS costs as the cluster grows.
 
-`make bench` prints it after the live path. Rates are of CPU time, without the building of the world.
+`make bench` prints it after the live path. Rates are of CPU time, without the building of the world. Where there is a
+PyPy (`make pypy`, or FALLOW_SIMULATOR_PYTHON) its rate stands beside: of everything from its start to the figures.
 """
 
 from __future__ import annotations
 
 import cProfile
 import json
+import os
 import pstats
 import random
+import resource
 import sys
 import time
 import tracemalloc
@@ -36,9 +39,13 @@ from fallow.core.policies.base import ClusterView
 from fallow.core.policies.mws import Mws
 from simulator import clusters, workloads
 from simulator.model import Scenario
+from simulator.sweep import Point
+from simulator.worker import ROOT, Worker
 from simulator.world import World
 
 VMS, CORES, RATE_PER_S, WINDOW_S = 100, 16, 500.0, 60.0
+ELSEWHERE_WINDOW_S = 2000.0  # a million calls: what is compiled while it runs pays later
+PYPY = ROOT / ".pypy" / "bin" / "python"
 MEMORY_RATE_PER_S, MEMORY_WINDOWS_S = 50.0, (450.0, 650.0)
 MEMORY_ACTIONS = 10
 SIZES = (10, 100, 1_000, 10_000)
@@ -73,6 +80,26 @@ def speed() -> dict[str, float]:
         "activations": result.arrived,
         "events_each": round(result.events / result.arrived, 2),
     }
+
+
+def speed_elsewhere() -> dict[str, object] | None:
+    """Of another interpreter, in activations a second of its CPU time; None = there is none."""
+    python = os.environ.get("FALLOW_SIMULATOR_PYTHON") or (str(PYPY) if PYPY.exists() else None)
+    if python is None:
+        return None
+    cluster = "cores:" + ",".join([str(CORES)] * VMS)
+    point = Point(policy="mws", cluster=cluster, rate_per_s=RATE_PER_S, duration_s=ELSEWHERE_WINDOW_S)
+    before_s = _children_cpu_s()
+    with Worker(python) as worker:
+        summary = worker.simulate(point)
+    took_s = _children_cpu_s() - before_s
+    calls = summary["invocations"]
+    return {"interpreter": worker.name, "activations_per_s": round(calls / took_s), "activations": calls}
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def where_time_goes() -> dict[str, float]:
@@ -160,6 +187,7 @@ def main(args: Sequence[str]) -> int:
         "vms": VMS,
         "policy": "mws",
         **speed(),
+        "elsewhere": speed_elsewhere(),
         "time": where_time_goes(),
         "bytes_a_call": bytes_a_call(),
         "mws_decision_us": {str(size): decision_us(size) for size in SIZES},
@@ -170,16 +198,24 @@ def main(args: Sequence[str]) -> int:
 
 def table(found: dict[str, object]) -> str:
     """For a terminal."""
-    shares, costs = found["time"], found["mws_decision_us"]
+    shares, costs, elsewhere = found["time"], found["mws_decision_us"], found["elsewhere"]
     assert isinstance(shares, dict)
     assert isinstance(costs, dict)
     return "\n".join(
         [
             f"simulator, one core, {VMS} VMs under MWS: {found['activations_per_s']:,} activations/s, "
             f"{found['events_each']} events each, {found['bytes_a_call']} bytes kept a call",
+            *([_elsewhere(elsewhere)] if isinstance(elsewhere, dict) else []),
             "  time: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
             "  an MWS decision: " + ", ".join(f"{cost} us on {int(size):,} VMs" for size, cost in costs.items()),
         ]
+    )
+
+
+def _elsewhere(found: dict[str, object]) -> str:
+    return (
+        f"  {found['interpreter']}: {found['activations_per_s']:,} activations/s over {found['activations']:,}, "
+        "its start and compiling included"
     )
 
 
