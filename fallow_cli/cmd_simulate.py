@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from fallow_cli.output import show_json, show_table
 
 if TYPE_CHECKING:
     from simulator.sweep import Point
-    from simulator.world import Progress
 
 LIVE_DURATION_S = 20.0  # of --against-live, real
 LIVE_OPTIONS = frozenset(
@@ -121,7 +120,7 @@ def simulate(
     """Run a workload through the live scheduler in virtual time, once a policy.
 
     What decides is the code that runs live; time, VMs and containers are simulated. The same options and seed give the
-    same result, call by call. One policy shows its progress; several run side by side, one a core.
+    same result, call by call. Several policies run side by side, one a core.
     """
     from fallow.core.policies.guarded import WrongPolicyError
 
@@ -201,44 +200,33 @@ def _against_live(ctx: click.Context, as_json: bool) -> None:
 
 
 def _run(points: Sequence[Point], python: str | None, *, quiet: bool) -> list[dict[str, Any]]:
-    from simulator.sweep import scenario_of, simulate, sweep
-    from simulator.worker import Worker
+    from simulator.sweep import scenario_of, sweep
 
     if quiet:
         return sweep(points, python=python)
-    if len(points) > 1:
-        with _bar("policies", len(points)) as advance:
-            return sweep(points, lambda _: advance(1, ""), python=python)
-    (point,) = points
-    scenario = scenario_of(point)
-    with _bar(point.policy, scenario.workload.window_s) as advance:
-        if python is None:
-            return [simulate(point, _shown(advance))]
-        with Worker(python) as worker:
-            return [worker.simulate(point, _shown(advance))]
-
-
-def _shown(advance: Any) -> Progress:
-    last_s = 0.0
-
-    def show(now_s: float, ended: int) -> None:
-        nonlocal last_s
-        advance(now_s - last_s, f"{now_s:,.0f} s simulated, {ended:,} calls")
-        last_s = now_s
-
-    return show
+    with _bars([point.policy for point in points], scenario_of(points[0]).workload.window_s) as progress:
+        return sweep(points, progress=progress, python=python)
 
 
 @contextmanager
-def _bar(what: str, total: float) -> Iterator[Any]:
-    """A bar on standard error: `advance(by, text)`; simulated time, rate and what is left."""
+def _bars(names: Sequence[str], window_s: float) -> Iterator[Callable[[int, float, int], None]]:
+    """A bar each on standard error: simulated time, rate, and what is left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total, text="")
-        yield lambda by, text: progress.update(task, advance=by, text=text)
+        tasks = [progress.add_task(name, total=window_s, text="waiting", start=False) for name in names]
+
+        def show(index: int, now_s: float, ended: int) -> None:
+            task = progress.tasks[index]
+            if task.start_time is None:
+                progress.start_task(tasks[index])
+            rate = ended / task.elapsed if task.elapsed else 0.0
+            text = f"{now_s:,.0f} s simulated, {ended:,} calls, {rate:,.0f}/s"
+            progress.update(tasks[index], completed=min(now_s, window_s), text=text)
+
+        yield show
 
 
 def _row(s: dict[str, Any]) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -138,65 +139,49 @@ def sweep(
     points: Sequence[Point],
     done: Callable[[int], None] | None = None,
     *,
+    progress: Callable[[int, float, int], None] | None = None,
     workers: int | None = None,
     python: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The figures of every point, in their order, on all cores; `done` hears which one has ended.
+    """The figures of every point, in their order, on all cores, under the interpreter `python`, by default this one.
 
-    They run under the interpreter `python`, by default under this one. Raises what a point raises, WorkerError where
-    the interpreter is another; the other points are given up.
+    `done` hears which point has ended; `progress`, in threads of its own, of which one: virtual seconds, calls ended.
+    A single point under this interpreter is simulated in this process. Raises WorkerError for what is wrong with a
+    point or the interpreter, in this process what `simulate` raises; the other points are given up.
     """
-    workers = min(len(points), workers or len(os.sched_getaffinity(0)))
-    if python is not None and points:
-        return _elsewhere(points, done, workers, python)
-    if workers <= 1:
-        return list(_one_by_one(points, done))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return _gather(pool, simulate, points, done)
-
-
-def _one_by_one(points: Sequence[Point], done: Callable[[int], None] | None) -> Iterator[dict[str, Any]]:
-    for i, point in enumerate(points):
-        yield simulate(point)
+    if not points:
+        return []
+    told = [_of(i, progress) for i in range(len(points))]
+    if len(points) == 1 and python is None:
+        (point,) = points
+        found = [simulate(point, told[0])]
         if done is not None:
-            done(i)
-
-
-def _elsewhere(
-    points: Sequence[Point], done: Callable[[int], None] | None, workers: int, python: str
-) -> list[dict[str, Any]]:
+            done(0)
+        return found
     idle: SimpleQueue[Worker] = SimpleQueue()
 
-    def one(point: Point) -> dict[str, Any]:
+    def one(index: int) -> dict[str, Any]:
         worker = idle.get()
         try:
-            return worker.simulate(point)
+            return worker.simulate(points[index], told[index])
         finally:
             idle.put(worker)
 
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        ExitStack() as started,
-    ):  # the workers end first, and with them the threads
+    workers = min(len(points), workers or len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(workers) as pool, ExitStack() as started:  # the workers end first, then the threads
         for _ in range(workers):
-            idle.put(started.enter_context(Worker(python)))
-        return _gather(pool, one, points, done)
+            idle.put(started.enter_context(Worker(python or sys.executable)))
+        futures = {pool.submit(one, i): i for i in range(len(points))}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                if done is not None:
+                    done(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
 
 
-def _gather(
-    pool: Executor,
-    call: Callable[[Point], dict[str, Any]],
-    points: Sequence[Point],
-    done: Callable[[int], None] | None,
-) -> list[dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
-    futures = {pool.submit(call, point): i for i, point in enumerate(points)}
-    try:
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            if done is not None:
-                done(futures[future])
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    return [found[i] for i in range(len(points))]
+def _of(index: int, progress: Callable[[int, float, int], None] | None) -> Progress | None:
+    return None if progress is None else partial(progress, index)

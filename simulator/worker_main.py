@@ -1,9 +1,9 @@
 """A process that simulates one point after another for the one that started it, under an interpreter of its own.
 
-    PYTHON worker_main.py ROOT [SITE]...
+    PYTHON worker_main.py ROOT [FOLDER]...
 
-ROOT is the folder of the packages `fallow` and `simulator`. SITEs are folders of installed packages, searched last:
-they are another interpreter's, so compiled ones are of no use here and NumPy must be this interpreter's own.
+ROOT is the folder of the packages `fallow` and `simulator`. FOLDERs are where the one that started it finds modules.
+They are searched last: of another interpreter what is compiled is of no use, and NumPy must be this one's own.
 
 A line of JSON each way. First {"ready": NAME} or {"unfit": WHY}. Then a point comes, and {"progress": [seconds, calls]}
 goes until {"summary": ...}, or {"wrong": TEXT} where the point or a policy is, or {"broken": TRACEBACK}. It ends when
@@ -26,7 +26,7 @@ from typing import IO, Any
 OLDEST = (3, 11)
 
 
-def main(root: str, sites: list[str]) -> int:
+def main(root: str, folders: list[str]) -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it is asked by Ctrl-C, and ends it
@@ -36,7 +36,7 @@ def main(root: str, sites: list[str]) -> int:
         _tell(answers, {"unfit": why_not})
         return 1
     sys.path.append(root)
-    for folder in sites:
+    for folder in folders:
         site.addsitedir(folder)
     try:
         _tell(answers, {"ready": _name()})
