@@ -1,5 +1,5 @@
 # To be sourced after trixie.sh: brings a PyPy of Python 3.11 to this machine. Debian 12 packages one of Python 3.9; the next
-# release's wants a newer libc, which it gets for itself: its loader and libraries are named in its files.
+# release's wants a newer libc, which it gets for itself: its loader and libraries are named in its files. For x86-64.
 
 pypy_libraries=(libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 libgdbm6t64 liblzma5 libncursesw6 libsqlite3-0 libssl3t64
     libstdc++6 libtinfo6 libzstd1 zlib1g)

@@ -38,7 +38,8 @@ def python_option(command: Any) -> Any:
     """--python: which interpreter simulates."""
     return click.option(
         "--python",
-        metavar="COMMAND",
+        metavar="INTERPRETER",
+        callback=lambda ctx, param, value: value or None,
         envvar="FALLOW_SIMULATOR_PYTHON",
         show_envvar=True,
         help="The interpreter that simulates, one with NumPy: the same results, on PyPy several times as fast.",

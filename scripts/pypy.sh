@@ -10,6 +10,7 @@ is_pypy() {
 
 for python in ${PYPY:-pypy3.11 pypy3}; do
     if is_pypy "$python"; then
+        rm -rf "$folder" # of another PyPy, or of one that is gone
         # Debian's comes without pip: the one of .venv puts packages into it.
         "$python" -m venv --without-pip "$folder"
         if .venv/bin/python -m pip --version >/dev/null 2>&1; then
@@ -21,7 +22,7 @@ for python in ${PYPY:-pypy3.11 pypy3}; do
         exit
     fi
 done
-if [ -z "${PYPY:-}" ] && command -v uv >/dev/null 2>&1 && uv venv --quiet --allow-existing --python pypy3.11 "$folder"; then
+if [ -z "${PYPY:-}" ] && command -v uv >/dev/null 2>&1 && rm -rf "$folder" && uv venv --quiet --python pypy3.11 "$folder"; then
     uv pip install --quiet --only-binary :all: --python "$folder/bin/python" numpy
     exit
 fi

@@ -40,7 +40,7 @@ from fallow.core.policies.mws import Mws
 from simulator import clusters, workloads
 from simulator.model import Scenario
 from simulator.sweep import Point
-from simulator.worker import ROOT, Worker
+from simulator.worker import ROOT, Worker, WorkerError
 from simulator.world import World
 
 VMS, CORES, RATE_PER_S, WINDOW_S = 100, 16, 500.0, 60.0
@@ -183,7 +183,17 @@ def decision_us(vms: int) -> float:
 
 
 def main(args: Sequence[str]) -> int:
-    found = {
+    try:
+        found = measured()
+    except WorkerError as e:
+        sys.stderr.write(f"bench: {e}\n")
+        return 1
+    sys.stdout.write(json.dumps(found, indent=2) + "\n" if "--json" in args else f"{table(found)}\n")
+    return 0
+
+
+def measured() -> dict[str, object]:
+    return {
         "vms": VMS,
         "policy": "mws",
         **speed(),
@@ -192,8 +202,6 @@ def main(args: Sequence[str]) -> int:
         "bytes_a_call": bytes_a_call(),
         "mws_decision_us": {str(size): decision_us(size) for size in SIZES},
     }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n" if "--json" in args else f"{table(found)}\n")
-    return 0
 
 
 def table(found: dict[str, object]) -> str:

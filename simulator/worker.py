@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +24,8 @@ ROOT = Path(simulator.__file__).parent.parent
 # are garbage at any time: ten times the memory for the same speed. Whoever runs it may say otherwise.
 NURSERY = {"PYPY_GC_NURSERY": "16M"}
 
+HINT = "it is to be a Python, 3.11 or newer, with NumPy: `make pypy` makes one, .pypy/bin/python"
+
 
 class WorkerError(ValueError):
     """The interpreter cannot be used, or what it was to simulate is wrong; the text says which."""
@@ -30,24 +34,25 @@ class WorkerError(ValueError):
 class Worker:
     """A process that simulates one point after another, so that what it has compiled is of use to the next.
 
-    A context manager: at its end the process is gone.
+    A context manager: at its end the process is gone, and what it may have started.
     """
 
     def __init__(self, python: str) -> None:
-        """Starts it under that interpreter, found like a command. Raises WorkerError where it cannot simulate."""
+        """Starts it under that interpreter, found like a command. Raises WorkerError where there is none."""
         self._python = python
-        command = [python, worker_main.__file__, str(ROOT), *_own_path()]
+        self._name = ""
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", env=NURSERY | os.environ
+                [python, worker_main.__file__, str(ROOT), *_own_path()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C is for this process, which ends it
             )
         except OSError as e:
-            raise WorkerError(f"{python} cannot be started: {e.strerror}") from None
-        try:
-            self.name = self._greeting()
-        except BaseException:
-            self.close()
-            raise
+            raise WorkerError(f"{python} cannot be started: {e.strerror}\n{HINT}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -55,11 +60,25 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def name(self) -> str:
+        """Of the interpreter, as "PyPy 7.3.19 (Python 3.11.11)". Waits for it; raises WorkerError if it is unfit."""
+        if not self._name:
+            match self._read():
+                case {"ready": str(name)}:
+                    self._name = name
+                case {"unfit": why}:
+                    raise WorkerError(f"{self._python} cannot simulate: {why}\n{HINT}")
+                case _:
+                    raise WorkerError(f"{self._python} is no Python interpreter\n{HINT}")
+        return self._name
+
     def simulate(self, point: Point, progress: Progress | None = None) -> dict[str, Any]:
-        """As `sweep.simulate` there. Raises WorkerError for a point, trace or policy that is wrong, RuntimeError with
-        the traceback for what should not happen."""
+        """As `sweep.simulate` there. Raises WorkerError for a point, trace or policy that is wrong and as `name` does,
+        RuntimeError with the traceback for what should not happen."""
         from simulator.sweep import document_of
 
+        name = self.name
         requests, _ = self._pipes()
         try:
             requests.write(json.dumps(document_of(point)) + "\n")
@@ -76,22 +95,14 @@ class Worker:
                 case {"wrong": text}:
                     raise WorkerError(text)
                 case {"broken": trace}:
-                    raise RuntimeError(f"under {self.name}: {trace}")
-                case other:
-                    raise AssertionError(other)
+                    raise RuntimeError(f"under {name}: {trace}")
+                case _:
+                    raise self._ended()  # in the middle of a line
 
     def close(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
-
-    def _greeting(self) -> str:
-        match self._read():
-            case {"ready": name}:
-                return str(name)
-            case {"unfit": why}:
-                raise WorkerError(f"{self._python} cannot simulate: {why}")
-            case _:
-                raise WorkerError(f"{self._python} is no Python interpreter")
 
     def _read(self) -> Any:
         _, answers = self._pipes()
@@ -110,7 +121,14 @@ class Worker:
         return process.stdin, process.stdout
 
     def _ended(self) -> WorkerError:
-        return WorkerError(f"{self._python} ended with status {self._process.wait()}")
+        hint = "" if self._name else f"\n{HINT}"
+        return WorkerError(f"{self._python} ended with status {self._process.wait()}{hint}")
+
+
+def _environment() -> dict[str, str]:
+    """Without PYTHONPATH, which would come before the interpreter's own packages: what it names is in `_own_path`."""
+    given = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return NURSERY | given
 
 
 def _own_path() -> list[str]:

@@ -7,7 +7,7 @@ They are searched last: of another interpreter what is compiled is of no use, an
 
 A line of JSON each way. First {"ready": NAME} or {"unfit": WHY}. Then a point comes, and {"progress": [seconds, calls]}
 goes until {"summary": ...}, or {"wrong": TEXT} where the point or a policy is, or {"broken": TRACEBACK}. It ends when
-its input does, or nobody hears it. What an own policy prints goes to standard error.
+its input does, or nobody hears it. What an own policy prints goes to standard error; there is nothing for it to read.
 
 Nothing that a Python before 3.11 lacks is imported before the version is looked at.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import site
 import sys
 import traceback
@@ -27,10 +26,13 @@ OLDEST = (3, 11)
 
 
 def main(root: str, folders: list[str]) -> int:
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it is asked by Ctrl-C, and ends it
-    del sys.path[0]  # the folder of this file
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]  # its modules are no packages
     why_not = _unfit()
     if why_not:
         _tell(answers, {"unfit": why_not})
@@ -40,10 +42,10 @@ def main(root: str, folders: list[str]) -> int:
         site.addsitedir(folder)
     try:
         _tell(answers, {"ready": _name()})
-        for line in sys.stdin:
+        for line in requests:
             _tell(answers, _answer(json.loads(line), answers))
     except BrokenPipeError:
-        os.dup2(2, answers.fileno())  # nothing to complain of when it is closed
+        os.dup2(nothing, answers.fileno())  # for what is still to be written when it is closed
         return 1
     return 0
 
@@ -59,8 +61,8 @@ def _unfit() -> str:
         return f"it is {_name()}; 3.11 or newer is needed"
     try:
         import numpy  # noqa: F401
-    except ImportError:
-        return f"it is {_name()} without NumPy: {sys.executable} -m pip install numpy"
+    except ImportError as e:
+        return f"it is {_name()} and cannot import NumPy ({str(e).strip().splitlines()[0]})"
     return ""
 
 

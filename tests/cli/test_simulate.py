@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fallow.core.policies.guarded import WrongPolicyError
 from fallow.report.summary import summarise
+from fallow_cli.cmd_simulate import _run
 from fallow_cli.main import cli
+from simulator.sweep import Point
+from simulator.worker import WorkerError
 
 SHORT = ("simulate", "--duration", "30", "--rate", "5")
 
@@ -85,6 +89,38 @@ def test_another_interpreter_may_simulate(monkeypatch: pytest.MonkeyPatch) -> No
     assert run(*SHORT, "--policy", "mws,hash", "--json", "--python", sys.executable).output == here
     monkeypatch.setenv("FALLOW_SIMULATOR_PYTHON", "no-such-python")
     assert "no-such-python cannot be started" in run(*SHORT, "--policy", "mws").output
+
+
+def test_on_a_terminal_each_policy_shows_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes what it writes to for a terminal
+    points = [Point(rate_per_s=5, duration_s=30, policy=policy) for policy in ("mws", "hash")]
+    for some in (points, points[:1]):
+        assert _run(some, None, quiet=False) == _run(some, sys.executable, quiet=True)
+        shown = capsys.readouterr().err
+        assert all(point.policy in shown for point in some)
+        assert "s simulated" in shown
+        with pytest.raises(WorkerError, match="no-such-python"):
+            _run(some, "no-such-python", quiet=False)
+
+
+def test_the_interpreter_of_the_environment_does_not_stand_in_the_way_of_a_live_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reached(**_: object) -> dict[str, object]:
+        raise WrongPolicyError("reached")
+
+    monkeypatch.setattr("fallow_cli.against_live.against_live", reached)
+    monkeypatch.setenv("FALLOW_SIMULATOR_PYTHON", sys.executable)
+    assert "fallow: reached" in run("simulate", "--against-live").output
+    assert "has no use for --python" in run("simulate", "--against-live", "--python", sys.executable).output
+
+
+def test_a_reproduction_is_made_by_another_interpreter(tmp_path: Path) -> None:
+    result = run("reproduce", "fig13", "--quick", "--python", "no-such-python", "--out", str(tmp_path))
+    assert result.exit_code == 1
+    assert "no-such-python cannot be started" in result.output
 
 
 def test_a_wrong_policy_ends_a_reproduction_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
