@@ -7,6 +7,7 @@ PyPy (`make pypy`, or FALLOW_SIMULATOR_PYTHON) its rate stands beside: of everyt
 from __future__ import annotations
 
 import cProfile
+import gc
 import json
 import os
 import pstats
@@ -46,8 +47,8 @@ from simulator.world import World
 VMS, CORES, RATE_PER_S, WINDOW_S = 100, 16, 500.0, 60.0
 ELSEWHERE_WINDOW_S = 2000.0  # a million calls: what is compiled while it runs pays later
 PYPY = ROOT / ".pypy" / "bin" / "python"
-MEMORY_RATE_PER_S, MEMORY_WINDOWS_S = 50.0, (450.0, 650.0)
-MEMORY_ACTIONS = 10
+MEMORY_RATE_PER_S, MEMORY_WINDOWS_S = 50.0, (1000.0, 2500.0)
+MEMORY_ACTIONS, MEMORY_VMS = 10, 10
 SIZES = (10, 100, 1_000, 10_000)
 DECISIONS = 4_000
 ACTIONS = 400
@@ -117,7 +118,7 @@ def where_time_goes() -> dict[str, float]:
 def bytes_a_call() -> float:
     """What is kept of each further call once it has ended.
 
-    Measured between two runs of a few actions, both long enough for what is bounded to be full: samples by action, the
+    Measured between two runs of a few actions on a few VMs, both long enough for what is bounded to be full: samples by action, the
     minute of arrivals that MWS looks back on, deadlines of attempts.
     """
     first, second = (_allocated(window_s) for window_s in MEMORY_WINDOWS_S)
@@ -131,8 +132,9 @@ def _allocated(window_s: float) -> tuple[int, int]:
     few = replace(whole.workload, calls=lambda: (replace(call, action=call.action % MEMORY_ACTIONS) for call in made()))
     tracemalloc.start()
     try:
-        world = World(replace(whole, workload=few))
+        world = World(replace(whole, workload=few, vms=whole.vms[:MEMORY_VMS]))
         result = world.run()
+        gc.collect()
         return result.arrived, tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
