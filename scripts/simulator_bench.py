@@ -118,8 +118,8 @@ def where_time_goes() -> dict[str, float]:
 def bytes_a_call() -> float:
     """What is kept of each further call once it has ended.
 
-    Measured between two runs of a few actions on a few VMs, both long enough for what is bounded to be full: samples by action, the
-    minute of arrivals that MWS looks back on, deadlines of attempts.
+    Measured between two runs of a few actions on a few VMs, both long enough for what is bounded to be full: samples by
+    action, the minute of arrivals that MWS looks back on, deadlines of attempts.
     """
     first, second = (_allocated(window_s) for window_s in MEMORY_WINDOWS_S)
     return round((second[1] - first[1]) / (second[0] - first[0]), 1)
