@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(simulator.__file__).parent.parent
 # PyPy's place for new objects is by default as large as the processor's cache, which may be hundreds of MB, and as many
-# are garbage at any time: ten times the memory for the same speed. Whoever runs it may say otherwise.
+# are garbage at any time: several times the memory for the same speed. Whoever runs it may say otherwise.
 NURSERY = {"PYPY_GC_NURSERY": "16M"}
-
 HINT = "it is to be a Python, 3.11 or newer, with NumPy: `make pypy` makes one, .pypy/bin/python"
 
 
@@ -135,4 +134,4 @@ def _own_path() -> list[str]:
     """Where this process finds what is no part of Python: installed packages, and modules of one's own."""
     parts = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     python = {*parts, *(part / "lib-dynload" for part in parts)}
-    return [folder for folder in sys.path if Path(folder).is_dir() and Path(folder) not in python and folder]
+    return [folder for folder in sys.path if folder and Path(folder).is_dir() and Path(folder) not in python]
