@@ -4,6 +4,11 @@
 set -eu
 folder=${1:-.pypy}
 
+made() {
+    echo "pypy: $("$folder/bin/python" -c 'import sys; print("PyPy %d.%d.%d" % sys.pypy_version_info[:3])') in $folder." >&2
+    echo "  It simulates with --python $folder/bin/python, or FALLOW_SIMULATOR_PYTHON=$PWD/$folder/bin/python" >&2
+}
+
 is_pypy() {
     "$1" -c 'import sys; sys.exit(sys.implementation.name != "pypy" or sys.version_info < (3, 11))' >/dev/null 2>&1
 }
@@ -19,11 +24,13 @@ for python in ${PYPY:-pypy3.11 pypy3}; do
         else
             uv pip install --quiet --only-binary :all: --python "$folder/bin/python" numpy
         fi
+        made
         exit
     fi
 done
 if [ -z "${PYPY:-}" ] && command -v uv >/dev/null 2>&1 && rm -rf "$folder" && uv venv --quiet --python pypy3.11 "$folder"; then
     uv pip install --quiet --only-binary :all: --python "$folder/bin/python" numpy
+    made
     exit
 fi
 echo "pypy: no PyPy of Python 3.11 was found${PYPY:+ at $PYPY}." >&2
