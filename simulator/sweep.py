@@ -28,7 +28,7 @@ GENERATED = "generated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One simulation as a person asks for it. Small and picklable: workload and VMs are made from it."""
+    """One simulation as a person asks for it. Small: workload and VMs are made from it where it is simulated."""
 
     policy: str = "mws"
     strategy: str = "prefer-regular"
